@@ -1,0 +1,64 @@
+package choreo
+
+// Trigger gives a Step or a Reaction its input: an [Event], [AnyOf] several,
+// or an [Upcast] of an older version.
+type Trigger[In any] interface{ alternatives() []alternative[In] }
+
+// alternative is one event type that a trigger accepts, and how to read it.
+type alternative[In any] struct {
+	event  *eventDecl
+	decode func(data []byte) (In, error)
+}
+
+func (e Event[T]) alternatives() []alternative[T] {
+	d := e.decl()
+	return []alternative[T]{{event: d, decode: decoder[T](d.codec)}}
+}
+
+func decoder[T any](c Codec) func([]byte) (T, error) {
+	return func(data []byte) (T, error) {
+		var v T
+		err := c.Unmarshal(data, &v)
+		return v, err
+	}
+}
+
+type anyOf[In any] []Trigger[In]
+
+func (t anyOf[In]) alternatives() []alternative[In] {
+	var all []alternative[In]
+	for _, x := range t {
+		if x == nil {
+			continue
+		}
+		all = append(all, x.alternatives()...)
+	}
+	return all
+}
+
+// AnyOf triggers on each of several events: alternatives, or versions of one.
+func AnyOf[In any](t ...Trigger[In]) Trigger[In] { return anyOf[In](t) }
+
+type upcast[Old, In any] struct {
+	old Event[Old]
+	up  func(Old) In
+}
+
+func (u upcast[Old, In]) alternatives() []alternative[In] {
+	d := u.old.decl()
+	read := decoder[Old](d.codec)
+	return []alternative[In]{{event: d, decode: func(data []byte) (In, error) {
+		old, err := read(data)
+		if err != nil {
+			var zero In
+			return zero, err
+		}
+		return u.up(old), nil
+	}}}
+}
+
+// Upcast reads an older type of event as In. The journal keeps events as they
+// were said, so a run of the old version is compensated through Upcast too.
+func Upcast[Old, In any](old Event[Old], up func(Old) In) Trigger[In] {
+	return upcast[Old, In]{old, up}
+}
