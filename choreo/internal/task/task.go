@@ -1,0 +1,119 @@
+package task
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Engine is what an [Owner] hands tasks and records to. For one task the calls
+// come in the order Claim, NewStore, Opened, Begin, Deliver..., Closed; Opened
+// and all after it are left out when the task is lost or stopped before it is
+// restored, and then Closed is left out too. Calls for different tasks are
+// concurrent; Deliver is called by one goroutine.
+type Engine interface {
+	// Claim begins an ownership of a task. It must not block.
+	Claim(task int32) Incarnation
+
+	// NewStore makes the empty in-memory journal of a task.
+	NewStore(task int32) Store
+
+	// Opened tells that a task's journal is restored. The engine prepares
+	// what it keeps per source from [Source].Offset and [Source].Metadata and
+	// may set [Source].Handle.
+	Opened(t *Task)
+
+	// Begin commits in one transaction, for each of the sources, the journal
+	// record that says it was begun (topic id and partition) and its start
+	// offset. It returns when that is committed, or with an error when the
+	// incarnation was closed before. Nothing is delivered before it returned.
+	Begin(ctx context.Context, t *Task, fresh []*Source) error
+
+	// Deliver takes records of one source, in offset order, and returns how
+	// many it took. It blocks only for the engine's own bounds, those over all
+	// sources, and returns early when ctx is done or the incarnation is
+	// closed. It takes less than all of them without blocking when this source
+	// has no room: its partition is then paused, the rest is held, and the
+	// engine calls [Owner.Wake] when there is room again. Records of a
+	// control batch (Attrs.IsControl) are delivered only as the last of recs:
+	// they carry no event, and their offset counts as finished at once, so
+	// that the committed offset passes the transaction markers a log ends in.
+	Deliver(ctx context.Context, src *Source, recs []*kgo.Record) int
+
+	// Recommit commits a source's offset once more, as of the pipeline's
+	// gate, so that it does not expire while its partition is idle.
+	Recommit(src *Source)
+
+	// Closed tells that the task is no longer ours: its incarnation is closed,
+	// nothing of it is delivered any more and no transaction holds it, or it
+	// was taken from us without waiting. The engine drops what it keeps of it.
+	Closed(t *Task)
+}
+
+// Incarnation is one ownership of a task. Every record and result carries it,
+// so that nothing of an ownership that ended enters a transaction.
+type Incarnation interface {
+	// Close ends the ownership. It may be called many times and does not block
+	// on the network.
+	Close()
+
+	// Done is closed by Close.
+	Done() <-chan struct{}
+
+	// Wait blocks until no transaction in flight holds results of the
+	// incarnation, or ctx is done. It is called after Close.
+	Wait(ctx context.Context) error
+}
+
+// Store is the in-memory journal of one task while it is restored.
+type Store interface {
+	// Apply folds one record of the journal partition, in offset order. An
+	// error stops the task. The record is valid during the call only.
+	Apply(rec *kgo.Record) error
+
+	// Begun returns the topic id under which an input partition was begun;
+	// ok is false when the journal does not say that it was.
+	Begun(topic string, partition int32) (id [16]byte, ok bool)
+}
+
+// Task is one ownership of a partition number, restored. It is not changed
+// after Opened.
+type Task struct {
+	// Partition is the number.
+	Partition int32
+
+	// Incarnation is this ownership, as the engine's Claim made it.
+	Incarnation Incarnation
+
+	// Store is the restored journal, as the engine's NewStore made it.
+	Store Store
+
+	// Sources are the input partitions of the task, the inbox's first, then in
+	// the order of [Config].Inputs and partition number.
+	Sources []*Source
+}
+
+// Home is the source that is the task's own inbox partition.
+func (t *Task) Home() *Source { return t.Sources[0] }
+
+// Source is one input partition as read by one incarnation of its task.
+type Source struct {
+	Task      *Task
+	Topic     string
+	TopicID   [16]byte
+	Partition int32
+
+	// Offset is where reading starts: the committed offset, or the start that
+	// the input's From declares when there was none.
+	Offset int64
+
+	// Metadata is what was committed with the offset, empty if nothing.
+	Metadata string
+
+	// LeaderEpoch is the leader epoch committed with the offset, -1 if none.
+	LeaderEpoch int32
+
+	// Handle is the engine's own; the Owner does not look at it. It is set in
+	// Opened at the latest.
+	Handle any
+}
