@@ -1,0 +1,106 @@
+package journal
+
+import "time"
+
+// Ended says that an outcome of the flow was heard. The flow goes after the grace,
+// counted from its last change or from here, but for its states, which have their own time. It
+// is not written: after a restart the flow stays until Retain.
+func (s *Store) Ended(flow string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.flows[flow]; f != nil {
+		f.ended = max(1, seconds(at))
+	}
+}
+
+// Expirable walks on from where it stopped, through about max slots, and gives the flows
+// of which something may be dropped now. The caller drops each when none of its events
+// is being handled.
+func (s *Store) Expirable(now time.Time, max int) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var due []string
+	for flows := len(s.order); flows > 0 && max > 0; flows-- {
+		if s.walk >= len(s.order) {
+			s.walk = 0
+		}
+		f := s.order[s.walk]
+		s.walk++
+		max -= len(f.slots)
+		if s.due(f, now).any {
+			due = append(due, f.id)
+		}
+	}
+	return due
+}
+
+// Drop forgets what of a flow has expired, and gives the records that delete it. The flow
+// may have changed since Expirable: then there are none.
+func (s *Store) Drop(flow string, now time.Time) []Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.flows[flow]
+	if f == nil {
+		return nil
+	}
+	due := s.due(f, now)
+	if !due.any {
+		return nil
+	}
+	var changes []Change
+	kept := f.slots[:0]
+	for _, own := range f.slots {
+		i := own.id()
+		if !due.slot(s, i) {
+			kept = append(kept, own)
+			continue
+		}
+		s.bytes -= slotBytes(own)
+		s.slots--
+		change := Change{Key: s.begin(f.id, i, 0)}
+		if i.kind == kindState {
+			s.stage(&change, stateKey{f.id, i.name}, own, "")
+		}
+		changes = append(changes, change)
+		if own.renamed() {
+			for _, earlier := range s.names.former[i.name] {
+				changes = append(changes, Change{Key: appendSlotName(append([]byte(f.id), 0), i, earlier)})
+			}
+		}
+	}
+	clear(f.slots[len(kept):])
+	if f.slots = kept; len(kept) == 0 {
+		s.forget(f)
+	}
+	return changes
+}
+
+// dueSlots says which slots of a flow have expired.
+type dueSlots struct {
+	any  bool
+	rest bool          // all that are not states
+	idle time.Duration // since the flow's last change
+}
+
+func (d dueSlots) slot(s *Store, i id) bool {
+	if i.kind == kindState {
+		return d.idle >= s.names.retain[i.name]
+	}
+	return d.rest
+}
+
+func (s *Store) due(f *flow, now time.Time) dueSlots {
+	var last uint32
+	for _, own := range f.slots {
+		last = max(last, own.at())
+	}
+	since := func(at uint32) time.Duration { return now.Sub(time.Unix(int64(at), 0)) }
+	d := dueSlots{idle: since(last)}
+	d.rest = d.idle >= s.retain || f.ended > 0 && since(max(last, f.ended)) >= s.grace
+	for _, own := range f.slots {
+		if d.any = d.slot(s, own.id()); d.any {
+			break
+		}
+	}
+	return d
+}

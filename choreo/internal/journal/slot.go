@@ -1,0 +1,138 @@
+package journal
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// kind is the kind of a slot. States come first, so that they are the first slots of a flow.
+type kind byte
+
+const (
+	kindState kind = iota + 1
+	kindRun
+	kindCancelled
+	kindSeen
+)
+
+// id names a slot within its flow: the kind, the number of its step or state, and
+// for a run the hash of its event. Slots are sorted by it.
+type id struct {
+	kind kind
+	name uint16
+	hash Hash
+}
+
+const (
+	shortID = 3
+	longID  = shortID + len(Hash{})
+)
+
+func (i id) append(b []byte) []byte {
+	b = append(b, byte(i.kind), byte(i.name>>8), byte(i.name))
+	if i.kind == kindRun {
+		b = append(b, i.hash[:]...)
+	}
+	return b
+}
+
+// slot is one slot in memory: its id, a byte of flags, when it was put (Unix
+// seconds), and the body. It never changes, so it may be read without a lock.
+type slot string
+
+// renamed marks a slot that has a record under an earlier name of its step.
+const renamed = 1
+
+func (s slot) idSize() int {
+	if kind(s[0]) == kindRun {
+		return longID
+	}
+	return shortID
+}
+
+func (s slot) id() id {
+	i := id{kind: kind(s[0]), name: uint16(s[1])<<8 | uint16(s[2])}
+	if i.kind == kindRun {
+		copy(i.hash[:], s[shortID:])
+	}
+	return i
+}
+
+func (s slot) renamed() bool { return s[s.idSize()]&renamed != 0 }
+
+func (s slot) at() uint32 {
+	m := s[s.idSize()+1:]
+	return uint32(m[0])<<24 | uint32(m[1])<<16 | uint32(m[2])<<8 | uint32(m[3])
+}
+
+func (s slot) body() *reader[string] {
+	return &reader[string]{rest: string(s[s.idSize()+5:])}
+}
+
+func appendMeta(b []byte, flags byte, at uint32) []byte {
+	return binary.BigEndian.AppendUint32(append(b, flags), at)
+}
+
+// find is where in the flow's slots an id stands, or belongs.
+func (f *flow) find(i id) (int, bool) {
+	var space [longID]byte
+	return slices.BinarySearchFunc(f.slots, i.append(space[:0]), compareID)
+}
+
+func compareID(s slot, prefix []byte) int {
+	// An id is never the beginning of another one: kinds fix the length.
+	head := s[:min(s.idSize(), len(s))]
+	n := min(len(head), len(prefix))
+	for k := range n {
+		if head[k] != prefix[k] {
+			return int(head[k]) - int(prefix[k])
+		}
+	}
+	return len(head) - len(prefix)
+}
+
+// Keys.
+
+const (
+	wordRun       = "run/"
+	wordState     = "state/"
+	wordCancelled = "cancelled/"
+	wordSeen      = "seen"
+	wordInput     = "input/"
+)
+
+func appendSlotName(b []byte, i id, name string) []byte {
+	switch i.kind {
+	case kindRun:
+		b = append(append(b, wordRun...), name...)
+		return base64.RawURLEncoding.AppendEncode(append(b, '/'), i.hash[:])
+	case kindState:
+		return append(append(b, wordState...), name...)
+	case kindCancelled:
+		return append(append(b, wordCancelled...), name...)
+	default:
+		return append(b, wordSeen...)
+	}
+}
+
+func appendInputKey(b []byte, topic string, partition int32) []byte {
+	b = append(b, 0)
+	b = append(append(b, wordInput...), topic...)
+	return strconv.AppendInt(append(b, '/'), int64(partition), 10)
+}
+
+// parseInput takes "<topic>/<partition>" apart.
+func parseInput(s string) (topic string, partition int32, ok bool) {
+	cut := strings.LastIndexByte(s, '/')
+	if cut <= 0 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseInt(s[cut+1:], 10, 32)
+	if err != nil || n < 0 {
+		return "", 0, false
+	}
+	return s[:cut], int32(n), true
+}

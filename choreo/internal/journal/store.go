@@ -1,0 +1,464 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// What a zero Config means.
+const (
+	DefaultRetain = 24 * time.Hour
+	DefaultGrace  = 5 * time.Minute
+)
+
+// Config is what a Store must know of its service.
+type Config struct {
+	// Steps and States are the names that the service declares; States with how long
+	// each is retained after its flow's last change (0: Retain). Names hold no NUL.
+	Steps  []string
+	States map[string]time.Duration
+	// Formerly leads from earlier names of steps to the present ones.
+	Formerly map[string]string
+	// Common are texts that many events share: types, sources, content types. They are
+	// kept once. The Store finds more by itself, but a bounded number.
+	Common []string
+	// Retain is how long a flow is kept after its last change, Grace how long when it has
+	// ended. 0 means DefaultRetain and DefaultGrace.
+	Retain, Grace time.Duration
+}
+
+// Store is the memory of one task. All methods may be called concurrently; what
+// belongs to one flow (reading, deciding, putting) is not one step, so the caller keeps
+// the events of one flow in order. Commit of one flow's changes in the order they were put.
+type Store struct {
+	mu       sync.RWMutex
+	names    names
+	retain   time.Duration
+	grace    time.Duration
+	table    table
+	flows    map[string]*flow
+	order    []*flow // for the walk of Expirable
+	walk     int
+	inputs   map[input]TopicID
+	pending  map[stateKey]*pending
+	versions uint64
+	seq      uint64 // the highest run number
+	slots    int
+	bytes    int64
+	faults   map[string]fault
+	scratch  []byte
+}
+
+// flow is what a task remembers of one flow. It has at least one slot.
+type flow struct {
+	id    string
+	slots []slot // sorted by id
+	ended uint32 // Unix seconds, 0: not known to have ended
+	place uint32 // in Store.order
+}
+
+// TopicID is Kafka's id of a topic.
+type TopicID [16]byte
+
+type input struct {
+	topic     string
+	partition int32
+}
+
+// Change is one record to write: with the results of the event that made it, in
+// their transaction. A nil Value deletes the slot.
+type Change struct {
+	Key, Value []byte
+	state      stateKey
+	version    uint64 // 0: not a state
+}
+
+// Record makes the record of a change. The time must be the one given with the change.
+func (c Change) Record(topic string, partition int32, at time.Time) *kgo.Record {
+	return &kgo.Record{Topic: topic, Partition: partition, Key: c.Key, Value: c.Value, Timestamp: at}
+}
+
+// New makes an empty Store: restore it by Apply and Restored, or use it as it is for a
+// task that has no journal yet.
+func New(c Config) *Store {
+	s := &Store{
+		names:   newNames(c),
+		retain:  c.Retain,
+		grace:   c.Grace,
+		table:   newTable(c.Common),
+		flows:   make(map[string]*flow),
+		inputs:  make(map[input]TopicID),
+		pending: make(map[stateKey]*pending),
+		faults:  make(map[string]fault),
+	}
+	if s.retain == 0 {
+		s.retain = DefaultRetain
+	}
+	if s.grace == 0 {
+		s.grace = DefaultGrace
+	}
+	return s
+}
+
+// fault is a record that could not be read and is the last one of its key so far.
+type fault struct {
+	offset int64
+	err    error
+}
+
+// Apply folds one committed record of the journal's partition, in the order of
+// offsets. What it cannot read it keeps as a fault until a later record of the same key
+// replaces it, so that the outcome does not depend on what compaction has already removed.
+// Restored tells. The record is not kept.
+func (s *Store) Apply(rec *kgo.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.apply(rec)
+	if err == nil {
+		if len(s.faults) > 0 {
+			delete(s.faults, string(rec.Key))
+		}
+		return
+	}
+	s.faults[string(rec.Key)] = fault{offset: rec.Offset, err: err}
+}
+
+// Restored is called when the last record was applied: nil, or a *RestoreError with a
+// *FormatError, *UnknownSlotError or *UnknownNameError for slots that this service
+// cannot read. The task must not run then: what the slots say would be lost.
+func (s *Store) Restored() error {
+	const most = 10
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.faults) == 0 {
+		return nil
+	}
+	sorted := slices.SortedFunc(maps.Values(s.faults), func(a, b fault) int { return int(a.offset - b.offset) })
+	e := &RestoreError{Total: len(sorted)}
+	for _, f := range sorted[:min(most, len(sorted))] {
+		e.Faults = append(e.Faults, f.err)
+	}
+	return e
+}
+
+// errors of apply that Apply's caller sees with their place.
+var (
+	errSlot = errors.New("unknown slot")
+	errName = errors.New("unknown name")
+)
+
+func (s *Store) apply(rec *kgo.Record) error {
+	cut := bytes.LastIndexByte(rec.Key, 0)
+	if cut < 0 {
+		return &FormatError{Place: Place{Slot: string(rec.Key), Partition: rec.Partition, Offset: rec.Offset}, Problem: "its key names no slot"}
+	}
+	flowID, name := rec.Key[:cut], rec.Key[cut+1:]
+	where := func() Place {
+		return Place{Flow: string(flowID), Slot: string(name), Partition: rec.Partition, Offset: rec.Offset}
+	}
+	if rest, ok := bytes.CutPrefix(name, []byte(wordInput)); ok {
+		if problem := s.foldInput(flowID, string(rest), rec.Value); problem != "" {
+			return &FormatError{Place: where(), Problem: problem}
+		}
+		return nil
+	}
+	i, renamed, err := s.names.parse(name)
+	switch {
+	case err == nil:
+	case rec.Value == nil:
+		return nil // deleted, so that nothing is lost
+	case errors.Is(err, errSlot):
+		return &UnknownSlotError{Place: where()}
+	case errors.Is(err, errName):
+		kind, rest, _ := strings.Cut(string(name), "/")
+		switch kind {
+		case "state":
+		default:
+			if kind == "run" {
+				rest = rest[:strings.LastIndexByte(rest, '/')]
+			}
+			kind = "step"
+		}
+		return &UnknownNameError{Place: where(), Kind: kind, Name: rest}
+	default:
+		return &FormatError{Place: where(), Problem: err.Error()}
+	}
+	if rec.Value == nil {
+		s.remove(flowID, i)
+		return nil
+	}
+	if problem := s.fold(flowID, i, renamed, seconds(rec.Timestamp), rec.Value); problem != "" {
+		return &FormatError{Place: where(), Problem: problem}
+	}
+	return nil
+}
+
+// seconds is the time as slots hold it.
+func seconds(t time.Time) uint32 {
+	return uint32(min(max(t.Unix(), 0), math.MaxUint32))
+}
+
+// checkVersion takes the version off a value.
+func checkVersion(value []byte) (body []byte, problem string) {
+	switch {
+	case len(value) == 0:
+		return nil, "the value is empty"
+	case value[0] == 0:
+		return nil, "format version 0 was never written"
+	case value[0] > version:
+		return nil, fmt.Sprintf("format version %d is newer than %d", value[0], version)
+	}
+	return value[1:], ""
+}
+
+// fold is the one way by which a slot comes into memory, put or restored: from its
+// record's value.
+func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) (problem string) {
+	body, problem := checkVersion(value)
+	if problem != "" {
+		return problem
+	}
+	f := s.flows[string(flowID)]
+	place, found := 0, false
+	if f != nil {
+		place, found = f.find(i)
+	}
+	var flags byte
+	if former || found && f.slots[place].renamed() {
+		flags = renamed
+	}
+	b := appendMeta(i.append(s.scratch[:0]), flags, at)
+	r := reader[[]byte]{rest: body}
+	switch i.kind {
+	case kindRun:
+		var seq uint64
+		if b, seq = copyRun(b, &r, &s.table); !r.bad {
+			s.seq = max(s.seq, seq)
+		}
+	case kindCancelled:
+		b = copyCancelled(b, &r, &s.table)
+	case kindState:
+		b = copyState(b, &r)
+	case kindSeen:
+		b = copySeen(b, &r)
+	}
+	if s.scratch = b; cap(b) > 1<<20 {
+		s.scratch = nil // one large slot must not cost its size for ever
+	}
+	if r.bad || len(r.rest) > 0 {
+		return "the value is damaged"
+	}
+	if f == nil {
+		f = s.add(string(flowID))
+	}
+	own := slot(b)
+	if found {
+		s.bytes -= slotBytes(f.slots[place])
+		f.slots[place] = own
+	} else {
+		s.slots++
+		f.slots = insert(f.slots, place, own)
+	}
+	s.bytes += slotBytes(own)
+	return ""
+}
+
+// insert keeps small flows in exactly the space that they need.
+func insert(slots []slot, place int, own slot) []slot {
+	if len(slots) < 4 {
+		grown := make([]slot, len(slots)+1)
+		copy(grown, slots[:place])
+		grown[place] = own
+		copy(grown[place+1:], slots[place:])
+		return grown
+	}
+	return slices.Insert(slots, place, own)
+}
+
+func (s *Store) add(flowID string) *flow {
+	f := &flow{id: flowID, place: uint32(len(s.order))}
+	s.flows[flowID] = f
+	s.order = append(s.order, f)
+	s.bytes += flowBytes(flowID)
+	return f
+}
+
+// remove deletes a slot, and the flow with its last one.
+func (s *Store) remove(flowID []byte, i id) {
+	f := s.flows[string(flowID)]
+	if f == nil {
+		return
+	}
+	if place, found := f.find(i); found {
+		s.bytes -= slotBytes(f.slots[place])
+		s.slots--
+		f.slots = slices.Delete(f.slots, place, place+1)
+		if len(f.slots) == 0 {
+			s.forget(f)
+		}
+	}
+}
+
+func (s *Store) forget(f *flow) {
+	s.bytes -= flowBytes(f.id)
+	delete(s.flows, f.id)
+	last := len(s.order) - 1
+	moved := s.order[last]
+	s.order[f.place], moved.place = moved, f.place
+	s.order[last] = nil
+	s.order = s.order[:last]
+}
+
+// What a flow and a slot cost besides their text, as measured: map, order, struct, and
+// the allocator's rounding.
+const (
+	flowCost = 120
+	slotCost = 32
+)
+
+func flowBytes(id string) int64 { return int64(flowCost + len(id)) }
+
+func slotBytes(s slot) int64 { return int64(slotCost + len(s)) }
+
+// Flows is how many flows are remembered.
+func (s *Store) Flows() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.flows)
+}
+
+// Slots is how many slots the flows have together.
+func (s *Store) Slots() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.slots
+}
+
+// Bytes is about how much memory the flows take. States of transactions under way are
+// not in it: they are bounded by what is in flight.
+func (s *Store) Bytes() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.bytes
+}
+
+// names numbers the names of steps and states and knows which kinds of slots there are.
+type names struct {
+	steps  map[string]stepName // earlier names too
+	states map[string]uint16
+	step   []string // by number
+	state  []string
+	former [][]string // by number of the step
+	retain []time.Duration
+}
+
+type stepName struct {
+	number uint16
+	former bool
+}
+
+func newNames(c Config) names {
+	n := names{steps: make(map[string]stepName), states: make(map[string]uint16)}
+	for _, name := range c.Steps {
+		n.steps[name] = stepName{number: uint16(len(n.step))}
+		n.step = append(n.step, name)
+	}
+	n.former = make([][]string, len(n.step))
+	for _, earlier := range slices.Sorted(maps.Keys(c.Formerly)) {
+		present, ok := n.steps[c.Formerly[earlier]]
+		if _, taken := n.steps[earlier]; ok && !taken {
+			n.steps[earlier] = stepName{number: present.number, former: true}
+			n.former[present.number] = append(n.former[present.number], earlier)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.States)) {
+		n.states[name] = uint16(len(n.state))
+		n.state = append(n.state, name)
+		retain := c.States[name]
+		if retain == 0 {
+			retain = c.Retain
+		}
+		if retain == 0 {
+			retain = DefaultRetain
+		}
+		n.retain = append(n.retain, retain)
+	}
+	return n
+}
+
+// parse takes a slot's name apart, but for inputs.
+func (n *names) parse(slot []byte) (i id, former bool, err error) {
+	switch {
+	case bytes.HasPrefix(slot, []byte(wordRun)):
+		rest := slot[len(wordRun):]
+		cut := bytes.LastIndexByte(rest, '/')
+		if cut < 0 || len(rest)-cut-1 != base64.RawURLEncoding.EncodedLen(len(i.hash)) {
+			return i, false, errors.New("its slot names no event")
+		}
+		var space [len(i.hash)]byte
+		if _, err := base64.RawURLEncoding.Strict().Decode(space[:], rest[cut+1:]); err != nil {
+			return i, false, errors.New("its slot names no event")
+		}
+		i.kind, i.hash = kindRun, space
+		step, ok := n.steps[string(rest[:cut])]
+		if !ok {
+			return i, false, errName
+		}
+		i.name = step.number
+		return i, step.former, nil
+	case bytes.HasPrefix(slot, []byte(wordCancelled)):
+		step, ok := n.steps[string(slot[len(wordCancelled):])]
+		if !ok {
+			return i, false, errName
+		}
+		return id{kind: kindCancelled, name: step.number}, step.former, nil
+	case bytes.HasPrefix(slot, []byte(wordState)):
+		number, ok := n.states[string(slot[len(wordState):])]
+		if !ok {
+			return i, false, errName
+		}
+		return id{kind: kindState, name: number}, false, nil
+	case string(slot) == wordSeen:
+		return id{kind: kindSeen}, false, nil
+	}
+	return i, false, errSlot
+}
+
+// name is the present name of what a slot is about.
+func (n *names) name(i id) string {
+	switch i.kind {
+	case kindRun, kindCancelled:
+		return n.step[i.name]
+	case kindState:
+		return n.state[i.name]
+	}
+	return ""
+}
+
+// stepID and stateID panic for a name that is not declared: a record written under it
+// would stop the task for ever at its next restore.
+func (n *names) stepID(k kind, step string, hash Hash) id {
+	number, ok := n.steps[step]
+	if !ok || number.former {
+		panic(fmt.Sprintf("journal: step %q is not declared", step))
+	}
+	return id{kind: k, name: number.number, hash: hash}
+}
+
+func (n *names) stateID(state string) id {
+	number, ok := n.states[state]
+	if !ok {
+		panic(fmt.Sprintf("journal: state %q is not declared", state))
+	}
+	return id{kind: kindState, name: number}
+}
