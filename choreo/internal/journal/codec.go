@@ -8,7 +8,8 @@ import (
 //
 // A text is a varint and bytes: the varint's lowest bit is clear and the rest is the
 // length. In memory the bit may be set: then the rest is a number in the table and no bytes follow.
-// Every other run of bytes has a plain varint length, hashes have none.
+// The data of an event begins with its length and 1 more, or 0 if there is none. Hashes
+// have their 16 bytes and no length.
 const version = 1
 
 // maxSeq keeps a damaged record from exhausting the run numbers.
@@ -24,8 +25,20 @@ func appendEvent(b []byte, e *Event) []byte {
 	b = appendText(b, e.ID)
 	b = appendText(b, e.Type)
 	b = appendText(b, e.ContentType)
-	b = binary.AppendUvarint(b, uint64(len(e.Data)))
+	if e.Data == nil {
+		return append(b, 0)
+	}
+	b = binary.AppendUvarint(b, uint64(len(e.Data))+1)
 	return append(b, e.Data...)
+}
+
+// runSize is about how many bytes a run's value takes.
+func runSize(r *Run) int {
+	return eventSize(&r.In) + eventSize(&r.Out) + len(r.By.ID) + len(r.By.Type) + 48
+}
+
+func eventSize(e *Event) int {
+	return len(e.Source) + len(e.ID) + len(e.Type) + len(e.ContentType) + len(e.Data) + 12
 }
 
 func appendTrigger(b []byte, t *Trigger) []byte {
@@ -119,8 +132,6 @@ func (r *reader[T]) take(n uint64) T {
 	return part
 }
 
-func (r *reader[T]) bytes() T { return r.take(r.uvarint()) }
-
 func (r *reader[T]) hash() (h Hash) {
 	copy(h[:], r.take(uint64(len(h))))
 	return h
@@ -165,8 +176,11 @@ func copyEvent(b []byte, r *reader[[]byte], t *table) []byte {
 	b = copyPlain(b, r)
 	b = copyText(b, r, t)
 	b = copyText(b, r, t)
-	data := r.bytes()
-	return append(binary.AppendUvarint(b, uint64(len(data))), data...)
+	n := r.uvarint()
+	if b = binary.AppendUvarint(b, n); n == 0 {
+		return b
+	}
+	return append(b, r.take(n-1)...)
 }
 
 func copyTrigger(b []byte, r *reader[[]byte], t *table) []byte {
@@ -232,13 +246,11 @@ func (r *reader[T]) text(texts []string) string {
 }
 
 func readEvent(r *reader[string], texts []string) Event {
-	return Event{
-		Source:      r.text(texts),
-		ID:          r.text(texts),
-		Type:        r.text(texts),
-		ContentType: r.text(texts),
-		Data:        []byte(r.bytes()),
+	e := Event{Source: r.text(texts), ID: r.text(texts), Type: r.text(texts), ContentType: r.text(texts)}
+	if n := r.uvarint(); n > 0 {
+		e.Data = []byte(r.take(n - 1))
 	}
+	return e
 }
 
 func readTrigger(r *reader[string], texts []string) Trigger {

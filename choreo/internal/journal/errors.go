@@ -1,8 +1,8 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
+	"strings"
 )
 
 // Place says which record of the journal is meant.
@@ -61,6 +61,17 @@ func (e *UnknownNameError) Error() string {
 	return fmt.Sprintf("%s: the service declares no %s %s; %s", e.Place, e.Kind, quote(e.Name), remedy)
 }
 
+// TooLargeError is a record that the broker would refuse. Nothing has changed.
+type TooLargeError struct {
+	Flow, Slot  string
+	Size, Limit int // bytes of key and value
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("flow %s, slot %s: a journal record of %d bytes exceeds the limit of %d; make the events smaller, "+
+		"spread them over more flows, or raise the limit here, of the topic and of the broker", quote(e.Flow), quote(e.Slot), e.Size, e.Limit)
+}
+
 // RestoreError holds what a restore found and could not read. Unwrap yields the
 // single faults, in the order of their offsets.
 type RestoreError struct {
@@ -69,11 +80,16 @@ type RestoreError struct {
 }
 
 func (e *RestoreError) Error() string {
-	text := errors.Join(e.Faults...).Error()
-	if more := e.Total - len(e.Faults); more > 0 {
-		text += fmt.Sprintf("\nand %d more", more)
+	var b strings.Builder
+	fmt.Fprintf(&b, "the journal cannot be restored, %d of its slots stop it", e.Total)
+	for _, fault := range e.Faults {
+		b.WriteString("; ")
+		b.WriteString(fault.Error())
 	}
-	return "restoring the journal: " + text
+	if more := e.Total - len(e.Faults); more > 0 {
+		fmt.Fprintf(&b, "; and %d more", more)
+	}
+	return b.String()
 }
 
 // Unwrap gives the single faults to errors.Is and errors.As.

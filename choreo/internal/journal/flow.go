@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -70,12 +72,7 @@ func (s *Store) Runs(flow, step string) []Run {
 	for k, each := range own {
 		runs[k] = s.readRun(each, texts)
 	}
-	slices.SortFunc(runs, func(a, b Run) int {
-		if a.Seq < b.Seq {
-			return 1
-		}
-		return -1
-	})
+	slices.SortStableFunc(runs, func(a, b Run) int { return cmp.Compare(b.Seq, a.Seq) })
 	return runs
 }
 
@@ -146,9 +143,14 @@ func (s *Store) Begun(topic string, partition int32) (TopicID, bool) {
 	return id, ok
 }
 
-// PutRun remembers a run. One that exists keeps its place in the order of the flow.
-func (s *Store) PutRun(flow string, run Run, at time.Time) Change {
+// PutRun remembers a run. One that exists keeps its place in the order of the flow. Like
+// every Put it fails only with a *TooLargeError, and then nothing has changed; it panics
+// for a step or state that is not declared and for a run without status.
+func (s *Store) PutRun(flow string, run Run, at time.Time) (Change, error) {
 	i := s.names.stepID(kindRun, run.Step, run.Hash)
+	if run.Status == 0 || run.Status >= statuses {
+		panic(fmt.Sprintf("journal: a run of step %q has no status", run.Step))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if own := s.peek(flow, i); own != "" {
@@ -156,14 +158,14 @@ func (s *Store) PutRun(flow string, run Run, at time.Time) Change {
 		body.byte()
 		run.Seq = body.uvarint()
 	} else {
-		run.Seq = s.seq + 1
+		run.Seq = min(s.seq+1, maxSeq)
 	}
-	b := s.begin(flow, i, len(run.In.Data)+len(run.Out.Data)+128)
+	b := s.begin(flow, i, runSize(&run))
 	return s.finish(len(flow), i, len(b), appendRun(append(b, version), &run), at)
 }
 
 // PutCancelled remembers what cancelled a step; c holds all triggers so far.
-func (s *Store) PutCancelled(flow string, c Cancelled, at time.Time) Change {
+func (s *Store) PutCancelled(flow string, c Cancelled, at time.Time) (Change, error) {
 	i := s.names.stepID(kindCancelled, c.Step, Hash{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +174,7 @@ func (s *Store) PutCancelled(flow string, c Cancelled, at time.Time) Change {
 }
 
 // PutSeen adds an event, and the hash of its data, to those seen; again: replaces the latter.
-func (s *Store) PutSeen(flow string, event Hash, data uint64, at time.Time) Change {
+func (s *Store) PutSeen(flow string, event Hash, data uint64, at time.Time) (Change, error) {
 	i := id{kind: kindSeen}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +195,7 @@ func (s *Store) PutSeen(flow string, event Hash, data uint64, at time.Time) Chan
 }
 
 // PutState remembers a state and that an event has made it so. Get sees it from Commit on.
-func (s *Store) PutState(flow, name string, payload []byte, event Hash, at time.Time) Change {
+func (s *Store) PutState(flow, name string, payload []byte, event Hash, at time.Time) (Change, error) {
 	i := s.names.stateID(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -214,11 +216,14 @@ func (s *Store) PutState(flow, name string, payload []byte, event Hash, at time.
 	if !known {
 		b = append(b, event[:]...)
 	}
-	change := s.finish(len(flow), i, key, append(b, payload...), at)
+	change, err := s.finish(len(flow), i, key, append(b, payload...), at)
+	if err != nil {
+		return Change{}, err
+	}
 	f := s.flows[flow]
 	place, _ := f.find(i)
 	s.stage(&change, stateKey{f.id, i.name}, before, f.slots[place])
-	return change
+	return change, nil
 }
 
 // PutBegun remembers that an input's partition was begun, and the id of its topic.
@@ -260,10 +265,14 @@ func (s *Store) begin(flow string, i id, room int) []byte {
 	return appendSlotName(b, i, name)
 }
 
-// finish folds the value that follows the key, and makes the change of both.
-func (s *Store) finish(flow int, i id, key int, b []byte, at time.Time) Change {
+// finish folds the value that follows the key, and makes the change of both. A record
+// over the limit changes nothing.
+func (s *Store) finish(flow int, i id, key int, b []byte, at time.Time) (Change, error) {
+	if len(b) > s.maxRecord {
+		return Change{}, &TooLargeError{Flow: string(b[:flow]), Slot: string(b[flow+1 : key]), Size: len(b), Limit: s.maxRecord}
+	}
 	if problem := s.fold(b[:flow], i, false, seconds(at), b[key:]); problem != "" {
 		panic("journal: " + problem) // what this package encodes it can decode
 	}
-	return Change{Key: b[:key:key], Value: b[key:]}
+	return Change{Key: b[:key:key], Value: b[key:]}, nil
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -17,8 +18,9 @@ import (
 
 // What a zero Config means.
 const (
-	DefaultRetain = 24 * time.Hour
-	DefaultGrace  = 5 * time.Minute
+	DefaultRetain    = 24 * time.Hour
+	DefaultGrace     = 5 * time.Minute
+	DefaultMaxRecord = 1_000_000 // below the 1 MiB that brokers and topics allow by default
 )
 
 // Config is what a Store must know of its service.
@@ -35,28 +37,32 @@ type Config struct {
 	// Retain is how long a flow is kept after its last change, Grace how long when it has
 	// ended. 0 means DefaultRetain and DefaultGrace.
 	Retain, Grace time.Duration
+	// MaxRecord is the most bytes that key and value of a record may have together: one
+	// that the broker refuses would fail its transaction again and again. 0 means DefaultMaxRecord.
+	MaxRecord int
 }
 
 // Store is the memory of one task. All methods may be called concurrently; what
 // belongs to one flow (reading, deciding, putting) is not one step, so the caller keeps
 // the events of one flow in order. Commit of one flow's changes in the order they were put.
 type Store struct {
-	mu       sync.RWMutex
-	names    names
-	retain   time.Duration
-	grace    time.Duration
-	table    table
-	flows    map[string]*flow
-	order    []*flow // for the walk of Expirable
-	walk     int
-	inputs   map[input]TopicID
-	pending  map[stateKey]*pending
-	versions uint64
-	seq      uint64 // the highest run number
-	slots    int
-	bytes    int64
-	faults   map[string]fault
-	scratch  []byte
+	mu        sync.RWMutex
+	names     names
+	retain    time.Duration
+	grace     time.Duration
+	maxRecord int
+	table     table
+	flows     map[string]*flow
+	order     []*flow // for the walk of Expirable
+	walk      int
+	inputs    map[input]TopicID
+	pending   map[stateKey]*pending
+	versions  uint64
+	seq       uint64 // the highest run number
+	slots     int
+	bytes     int64
+	faults    map[string]fault
+	scratch   []byte
 }
 
 // flow is what a task remembers of one flow. It has at least one slot.
@@ -92,20 +98,24 @@ func (c Change) Record(topic string, partition int32, at time.Time) *kgo.Record 
 // task that has no journal yet.
 func New(c Config) *Store {
 	s := &Store{
-		names:   newNames(c),
-		retain:  c.Retain,
-		grace:   c.Grace,
-		table:   newTable(c.Common),
-		flows:   make(map[string]*flow),
-		inputs:  make(map[input]TopicID),
-		pending: make(map[stateKey]*pending),
-		faults:  make(map[string]fault),
+		names:     newNames(c),
+		retain:    c.Retain,
+		grace:     c.Grace,
+		maxRecord: c.MaxRecord,
+		table:     newTable(c.Common),
+		flows:     make(map[string]*flow),
+		inputs:    make(map[input]TopicID),
+		pending:   make(map[stateKey]*pending),
+		faults:    make(map[string]fault),
 	}
 	if s.retain == 0 {
 		s.retain = DefaultRetain
 	}
 	if s.grace == 0 {
 		s.grace = DefaultGrace
+	}
+	if s.maxRecord == 0 {
+		s.maxRecord = DefaultMaxRecord
 	}
 	return s
 }
@@ -143,7 +153,7 @@ func (s *Store) Restored() error {
 	if len(s.faults) == 0 {
 		return nil
 	}
-	sorted := slices.SortedFunc(maps.Values(s.faults), func(a, b fault) int { return int(a.offset - b.offset) })
+	sorted := slices.SortedFunc(maps.Values(s.faults), func(a, b fault) int { return cmp.Compare(a.offset, b.offset) })
 	e := &RestoreError{Total: len(sorted)}
 	for _, f := range sorted[:min(most, len(sorted))] {
 		e.Faults = append(e.Faults, f.err)
@@ -160,6 +170,9 @@ var (
 func (s *Store) apply(rec *kgo.Record) error {
 	cut := bytes.LastIndexByte(rec.Key, 0)
 	if cut < 0 {
+		if rec.Value == nil {
+			return nil
+		}
 		return &FormatError{Place: Place{Slot: string(rec.Key), Partition: rec.Partition, Offset: rec.Offset}, Problem: "its key names no slot"}
 	}
 	flowID, name := rec.Key[:cut], rec.Key[cut+1:]

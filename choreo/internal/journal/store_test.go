@@ -32,6 +32,13 @@ func (l *log) write(at time.Time, changes ...Change) {
 	}
 }
 
+func must(c Change, err error) Change {
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
 func restore(t interface {
 	Helper()
 	Fatal(...any)
@@ -51,9 +58,9 @@ func TestRunsAreNewestFirstAlsoAfterRestore(t *testing.T) {
 	var l log
 	s := New(config())
 	for _, id := range []string{"b", "a", "c"} {
-		l.write(start, s.PutRun("f", Run{Step: "ship", Hash: HashOf("shop", id), Status: Did, In: Event{ID: id}}, start))
+		l.write(start, must(s.PutRun("f", Run{Step: "ship", Hash: HashOf("shop", id), Status: Did, In: Event{ID: id}}, start)))
 	}
-	l.write(start, s.PutRun("f", Run{Step: "ship", Hash: HashOf("shop", "b"), Status: Undone, In: Event{ID: "b"}}, start))
+	l.write(start, must(s.PutRun("f", Run{Step: "ship", Hash: HashOf("shop", "b"), Status: Undone, In: Event{ID: "b"}}, start)))
 	check := func(s *Store) {
 		t.Helper()
 		got := ""
@@ -67,7 +74,7 @@ func TestRunsAreNewestFirstAlsoAfterRestore(t *testing.T) {
 	check(s)
 	s = restore(t, config(), l.records)
 	check(s)
-	s.PutRun("f", Run{Step: "ship", Hash: HashOf("shop", "d"), Status: Did, In: Event{ID: "d"}}, start)
+	must(s.PutRun("f", Run{Step: "ship", Hash: HashOf("shop", "d"), Status: Did, In: Event{ID: "d"}}, start))
 	if first := s.Runs("f", "ship")[0]; first.In.ID != "d" {
 		t.Errorf("after restore the newest run is %q, want d", first.In.ID)
 	}
