@@ -1,0 +1,368 @@
+package cloudevent
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Kind says what the run that published an event did.
+type Kind string
+
+// The kinds of events that choreo publishes. Readers must bear unknown ones.
+const (
+	// KindDid: a step ran and this is what it says.
+	KindDid Kind = "did"
+	// KindFailed: a step was refused by a rule of its domain.
+	KindFailed Kind = "failed"
+	// KindGaveUp: a step used up its retries.
+	KindGaveUp Kind = "gaveup"
+	// KindUndone: a compensation ran.
+	KindUndone Kind = "undone"
+	// KindCancelled: a step will not run any more in this flow.
+	KindCancelled Kind = "cancelled"
+	// KindExpired: a deadline passed.
+	KindExpired Kind = "expired"
+)
+
+// Event is a CloudEvent 1.0 with the extensions that choreo uses. A zero field is an absent attribute. An Event has no hidden
+// state: it may be copied, but copies share CausationIDs, Extensions and Data.
+type Event struct {
+	// ID names the event; together with Source it is unique. Required, at most MaxIDBytes.
+	ID string
+	// Source is a URI-reference that names who published the event. Required, at most MaxSourceBytes.
+	Source string
+	// Type says what happened. Required, at most MaxTypeBytes.
+	Type string
+	// Subject names what it happened to.
+	Subject string
+	// Time is when it happened; written in UTC with nanoseconds. Zero means absent.
+	Time time.Time
+	// DataContentType is the media type of Data. In binary mode it is the header content-type.
+	DataContentType string
+	// DataSchema is the URI of the schema of Data. Relative references, which CloudEvents forbids, are let through.
+	DataSchema string
+
+	// CorrelationID names the flow (attribute correlationid of the Correlation extension). At most MaxCorrelationIDBytes.
+	CorrelationID string
+	// CausationID is the id of the event that caused this one (attribute causationid of the Correlation extension).
+	CausationID string
+	// CausationIDs are the ids of all causes of an event that joins several (attribute causationids: the ids separated by commas,
+	// a comma or percent sign within one written as %2C or %25).
+	CausationIDs []string
+	// TraceParent is the W3C trace context (Distributed Tracing extension).
+	TraceParent string
+	// TraceState goes with TraceParent.
+	TraceState string
+	// PartitionKey becomes the record's key (Partitioning extension).
+	PartitionKey string
+
+	// Service is the service that published the event (attribute choreoservice).
+	Service string
+	// Step is its step (attribute choreostep).
+	Step string
+	// Kind says what the step did (attribute choreokind).
+	Kind Kind
+	// Attempt counts the attempts of the run, from 1 (attribute choreoattempt). 0 means absent.
+	Attempt int
+	// Hops counts the events on the longest causal path that leads here (attribute choreohops). 0 is not written.
+	Hops int
+	// Outcome is set if the event ends its flow, and says how (attribute choreooutcome).
+	Outcome string
+
+	// Extensions are all other attributes by name ([a-z0-9]+), in their canonical string form.
+	Extensions map[string]string
+
+	// Data is the payload, nil if there is none. Of an event that was read it shares memory with the record.
+	Data []byte
+}
+
+// text returns the field that holds a textual attribute, or nil if the attribute is no text or no field.
+func (e *Event) text(a attribute) *string {
+	switch a {
+	case attrID:
+		return &e.ID
+	case attrSource:
+		return &e.Source
+	case attrType:
+		return &e.Type
+	case attrSubject:
+		return &e.Subject
+	case attrDataContentType:
+		return &e.DataContentType
+	case attrDataSchema:
+		return &e.DataSchema
+	case attrCorrelationID:
+		return &e.CorrelationID
+	case attrCausationID:
+		return &e.CausationID
+	case attrTraceParent:
+		return &e.TraceParent
+	case attrTraceState:
+		return &e.TraceState
+	case attrPartitionKey:
+		return &e.PartitionKey
+	case attrService:
+		return &e.Service
+	case attrStep:
+		return &e.Step
+	case attrKind:
+		return (*string)(&e.Kind)
+	case attrOutcome:
+		return &e.Outcome
+	}
+	return nil
+}
+
+// has says whether a known attribute is present.
+func (e *Event) has(a attribute) bool {
+	switch a {
+	case attrSpecVersion:
+		return true
+	case attrTime:
+		return !e.Time.IsZero()
+	case attrCausationIDs:
+		return len(e.CausationIDs) > 0
+	case attrAttempt:
+		return e.Attempt != 0
+	case attrHops:
+		return e.Hops != 0
+	}
+	return *e.text(a) != ""
+}
+
+// appendValue appends the canonical string form of a known attribute, nothing if it is absent.
+func (e *Event) appendValue(dst []byte, a attribute) []byte {
+	switch a {
+	case attrSpecVersion:
+		return append(dst, SpecVersion...)
+	case attrTime:
+		if e.Time.IsZero() {
+			return dst
+		}
+		return e.Time.UTC().AppendFormat(dst, time.RFC3339Nano)
+	case attrCausationIDs:
+		return appendIDs(dst, e.CausationIDs)
+	case attrAttempt:
+		return appendInt(dst, e.Attempt)
+	case attrHops:
+		return appendInt(dst, e.Hops)
+	}
+	return append(dst, *e.text(a)...)
+}
+
+func appendInt(dst []byte, n int) []byte {
+	if n == 0 {
+		return dst
+	}
+	return strconv.AppendInt(dst, int64(n), 10)
+}
+
+// Attributes returns all attributes that are present, by name and canonical string form: specversion first, then the known
+// ones in a fixed order, then Extensions by name. datacontenttype is among them, data is not.
+func (e Event) Attributes() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		var buf [64]byte
+		for a := range attributeCount {
+			if !e.has(a) {
+				continue
+			}
+			var value string
+			if text := e.text(a); text != nil {
+				value = *text
+			} else {
+				value = string(e.appendValue(buf[:0], a))
+			}
+			if !yield(attributes[a].name, value) {
+				return
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(e.Extensions)) {
+			if !yield(name, e.Extensions[name]) {
+				return
+			}
+		}
+	}
+}
+
+// SetAttribute sets an attribute, known or extension, from its canonical string form. An empty value removes a known one. It
+// checks what [Event.Validate] checks of one attribute, and on an error (an [*InvalidError]) changes nothing.
+func (e *Event) SetAttribute(name, value string) error {
+	var bad problems
+	a := attributeNamed(name)
+	if a != attrNone {
+		e.parse(a, value, &bad)
+		return bad.err()
+	}
+	checkExtension(name, value, &bad)
+	if len(bad) == 0 {
+		if e.Extensions == nil {
+			e.Extensions = make(map[string]string, 1)
+		}
+		e.Extensions[name] = value
+	}
+	return bad.err()
+}
+
+// parse sets a known attribute from its canonical string form, or says what is wrong with it.
+func (e *Event) parse(a attribute, value string, bad *problems) {
+	spec := &attributes[a]
+	if problem := valueProblem(value, spec.limit); problem != "" {
+		bad.addValue(spec.name, problem, value)
+		return
+	}
+	switch a {
+	case attrSpecVersion:
+		if value != SpecVersion {
+			bad.addValue(spec.name, "must be \"1.0\"", value)
+		}
+	case attrTime:
+		if value == "" {
+			e.Time = time.Time{}
+			return
+		}
+		t, err := parseTime(value)
+		if err != nil {
+			bad.addValue(spec.name, "is no RFC 3339 timestamp", value)
+			return
+		}
+		e.Time = t
+	case attrCausationIDs:
+		e.CausationIDs = nil
+		if value != "" {
+			e.CausationIDs = splitIDs(value)
+		}
+	case attrAttempt:
+		parseCount(&e.Attempt, spec.name, value, bad)
+	case attrHops:
+		parseCount(&e.Hops, spec.name, value, bad)
+	default:
+		if problem := a.textProblem(value); problem != "" {
+			bad.addValue(spec.name, problem, value)
+			return
+		}
+		*e.text(a) = value
+	}
+}
+
+// textProblem says what is wrong with a textual attribute beyond what holds for all, or "".
+func (a attribute) textProblem(value string) string {
+	if value != "" && (a == attrSource || a == attrDataSchema) && !isURIReference(value) {
+		return "is no URI-reference (RFC 3986)"
+	}
+	return ""
+}
+
+// parseTime reads an RFC 3339 timestamp, whose T and Z may be in lower case (RFC 3339, section 5.6).
+func parseTime(value string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, value)
+	if err != nil {
+		upper := []byte(value)
+		for i, c := range upper {
+			if c == 't' || c == 'z' {
+				upper[i] = c - 'a' + 'A'
+			}
+		}
+		t, err = time.Parse(time.RFC3339Nano, string(upper))
+	}
+	return t.UTC(), err
+}
+
+// parseCount reads a CloudEvents Integer that must not be negative.
+func parseCount(n *int, name, value string, bad *problems) {
+	if value == "" {
+		*n = 0
+		return
+	}
+	parsed, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || parsed < 0 || value[0] == '+' {
+		bad.addValue(name, fmt.Sprintf("is no whole number from 0 to %d", math.MaxInt32), value)
+		return
+	}
+	*n = int(parsed)
+}
+
+func checkExtension(name, value string, bad *problems) {
+	if !validName(name) {
+		bad.add(printableName(name), "is no attribute name: lower-case letters a-z and digits, and not \"data\"")
+		return
+	}
+	if problem := valueProblem(value, MaxAttributeBytes); problem != "" {
+		bad.addValue(printableName(name), problem, value)
+	}
+}
+
+// Validate says whether the event is a CloudEvent within the limits of this package: id, source and type present, source a
+// URI-reference, values valid text without control characters, names valid, sizes within the limits. It returns nil or an
+// [*InvalidError] with every mistake.
+func (e Event) Validate() error {
+	var bad problems
+	total := 0
+	for a := range attributeCount {
+		if text := e.text(a); text != nil {
+			total += len(attributes[a].name) + len(*text)
+			problem := valueProblem(*text, attributes[a].limit)
+			if problem == "" {
+				problem = a.textProblem(*text)
+			}
+			if *text == "" && a.required() {
+				bad.add(attributes[a].name, missing)
+			} else if problem != "" {
+				bad.addValue(attributes[a].name, problem, *text)
+			}
+		}
+	}
+	if year := e.Time.UTC().Year(); year < 0 || year > 9999 {
+		bad.add("time", fmt.Sprintf("is in the year %d, which RFC 3339 cannot write", year))
+	}
+	total += e.checkCausationIDs(&bad)
+	for _, count := range [...]struct {
+		a attribute
+		n int
+	}{{attrAttempt, e.Attempt}, {attrHops, e.Hops}} {
+		if count.n < 0 || count.n > math.MaxInt32 {
+			bad.add(attributes[count.a].name, fmt.Sprintf("is %d, not from 0 to %d", count.n, math.MaxInt32))
+		}
+	}
+	for name, value := range e.Extensions {
+		total += len(name) + len(value)
+		if attributeNamed(name) != attrNone {
+			bad.add(name, "has a field of its own and must not be among Extensions")
+			continue
+		}
+		checkExtension(name, value, &bad)
+	}
+	checkTotal(total, &bad)
+	return bad.err()
+}
+
+func checkTotal(total int, bad *problems) {
+	if total > MaxAttributesBytes {
+		bad.add("", fmt.Sprintf("has %d bytes of attributes, at most %d are allowed", total, MaxAttributesBytes))
+	}
+}
+
+// checkCausationIDs returns the size of the attribute causationids.
+func (e *Event) checkCausationIDs(bad *problems) int {
+	if len(e.CausationIDs) == 0 {
+		return 0
+	}
+	const name = "causationids"
+	size := len(appendIDs(nil, e.CausationIDs))
+	if size > MaxAttributeBytes {
+		bad.add(name, fmt.Sprintf("has %d bytes, at most %d are allowed", size, MaxAttributeBytes))
+		return size
+	}
+	for _, id := range e.CausationIDs {
+		if id == "" {
+			bad.add(name, "has an empty id")
+		} else if problem := valueProblem(id, MaxIDBytes); problem != "" {
+			bad.addValue(name, problem, id)
+		}
+	}
+	return size
+}
