@@ -1,7 +1,6 @@
 package offsets
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -61,12 +60,10 @@ func digits(n int64) int {
 	return max(1, bits.Len64(uint64(n-1)))
 }
 
-// checksum is the 4 characters for the text after them.
-func checksum(offset int64, body string) [checkLen]byte {
-	var at [8]byte
-	binary.BigEndian.PutUint64(at[:], uint64(offset))
-	sum := crc32.Update(0, crcTable, at[:])
-	sum = crc32.Update(sum, crcTable, []byte(body))
+// checksum is the 4 characters for the text after them: 24 bits of a CRC-32C
+// that starts from the offset.
+func checksum(offset int64, body []byte) [checkLen]byte {
+	sum := crc32.Update(uint32(offset^offset>>32), crcTable, body)
 	var out [checkLen]byte
 	for i := range out {
 		out[i] = alphabet[sum>>(6*i)&63]
@@ -139,15 +136,14 @@ func (e *encoder) end() string {
 	for e.filled > 0 {
 		e.digit(spare)
 	}
-	text := e.text
-	sum := checksum(e.offset, string(text[headerLen:]))
-	copy(text[1:], sum[:])
-	return string(text)
+	sum := checksum(e.offset, e.text[headerLen:])
+	copy(e.text[1:], sum[:])
+	return string(e.text)
 }
 
 // decode returns the finished spans that metadata tells, in rising order. It
 // accepts exactly what an encoder writes for this offset, and allocates at
-// most 24 bytes for each byte of metadata, which may have at most 64 KiB.
+// most 64 bytes for each byte of metadata, which may have at most 64 KiB.
 func decode(offset int64, metadata string) ([]span, error) {
 	if metadata == "" {
 		return nil, nil
@@ -166,7 +162,7 @@ func decode(offset int64, metadata string) ([]span, error) {
 	if len(metadata) <= headerLen || len(metadata) > math.MaxUint16 {
 		return refuse("its length cannot be right")
 	}
-	body := metadata[headerLen:]
+	body := []byte(metadata[headerLen:])
 	if sum := checksum(offset, body); metadata[1:headerLen] != string(sum[:]) {
 		return refuse("its checksum does not fit: it is damaged, or was committed with another offset")
 	}
