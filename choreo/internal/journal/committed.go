@@ -1,5 +1,6 @@
 package journal
 
+// stateKey names one state of one flow.
 type stateKey struct {
 	flow string
 	name uint16
@@ -14,19 +15,32 @@ type pending struct {
 
 type stateVersion struct {
 	number uint64
-	slot   slot // "" deletes
+	slot   slot // "" if this one deletes the state
 }
 
-// stage notes that a change makes a state's slot what it is now.
-func (s *Store) stage(c *Change, key stateKey, before, now slot) {
+// stage notes that a change, the last one of its state, is not yet committed.
+func (s *Store) stage(c *Change) {
+	key := stateKey{c.flow, c.id.name}
 	p := s.pending[key]
 	if p == nil {
-		p = &pending{committed: before}
+		p = &pending{committed: c.before}
 		s.pending[key] = p
 	}
 	s.versions++
-	c.state, c.version = key, s.versions
-	p.versions = append(p.versions, stateVersion{s.versions, now})
+	c.version = s.versions
+	p.versions = append(p.versions, stateVersion{c.version, s.peek(c.flow, c.id)})
+}
+
+// unstage forgets a change, the last one of its state.
+func (s *Store) unstage(c *Change) {
+	key := stateKey{c.flow, c.id.name}
+	p := s.pending[key]
+	if c.version == 0 || p == nil {
+		return
+	}
+	if p.versions = p.versions[:len(p.versions)-1]; len(p.versions) == 0 {
+		delete(s.pending, key)
+	}
 }
 
 // Commit says that the transaction of these changes has succeeded: Committed shows
@@ -36,17 +50,20 @@ func (s *Store) Commit(changes ...Change) {
 	defer s.mu.Unlock()
 	for i := range changes {
 		c := &changes[i]
-		p := s.pending[c.state]
-		if c.version == 0 || p == nil {
+		if c.version == 0 {
 			continue
 		}
-		done := 0
-		for done < len(p.versions) && p.versions[done].number <= c.version {
-			p.committed = p.versions[done].slot
-			done++
+		key := stateKey{c.flow, c.id.name}
+		p := s.pending[key]
+		if p == nil {
+			continue
 		}
-		if p.versions = p.versions[done:]; len(p.versions) == 0 {
-			delete(s.pending, c.state)
+		for len(p.versions) > 0 && p.versions[0].number <= c.version {
+			p.committed = p.versions[0].slot
+			p.versions = p.versions[1:]
+		}
+		if len(p.versions) == 0 {
+			delete(s.pending, key)
 		}
 	}
 }

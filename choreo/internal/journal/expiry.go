@@ -1,6 +1,9 @@
 package journal
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Ended says that an outcome of the flow was heard. The flow goes after the grace,
 // counted from its last change or from here, but for its states, which have their own time. It
@@ -48,18 +51,15 @@ func (s *Store) Drop(flow string, now time.Time) []Change {
 		return nil
 	}
 	var changes []Change
-	kept := f.slots[:0]
-	for _, own := range f.slots {
+	for _, own := range slices.Backward(slices.Clone(f.slots)) { // deleting the last slot moves none
 		i := own.id()
 		if !due.slot(s, i) {
-			kept = append(kept, own)
 			continue
 		}
-		s.bytes -= slotBytes(own)
-		s.slots--
-		change := Change{Key: s.begin(f.id, i, 0)}
+		s.remove(f, i)
+		change := Change{Key: s.begin(f.id, i, 0), flow: f.id, id: i, before: own}
 		if i.kind == kindState {
-			s.stage(&change, stateKey{f.id, i.name}, own, "")
+			s.stage(&change)
 		}
 		changes = append(changes, change)
 		if own.renamed() {
@@ -67,10 +67,6 @@ func (s *Store) Drop(flow string, now time.Time) []Change {
 				changes = append(changes, Change{Key: appendSlotName(append([]byte(f.id), 0), i, earlier)})
 			}
 		}
-	}
-	clear(f.slots[len(kept):])
-	if f.slots = kept; len(kept) == 0 {
-		s.forget(f)
 	}
 	return changes
 }

@@ -199,17 +199,16 @@ func (s *Store) PutState(flow, name string, payload []byte, event Hash, at time.
 	i := s.names.stateID(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.peek(flow, i)
 	applied := ""
-	if before != "" {
-		applied, _ = readState(before.body())
+	if own := s.peek(flow, i); own != "" {
+		applied, _ = readState(own.body())
 	}
 	n := len(applied) / len(event)
 	known := indexHash(applied, event, len(event)) >= 0
 	if !known {
 		n++
 	}
-	b := s.begin(flow, i, len(applied)+len(event)+len(payload))
+	b := s.begin(flow, i, len(applied)+len(event)+len(payload)+8)
 	key := len(b)
 	b = binary.AppendUvarint(append(b, version), uint64(n))
 	b = append(b, applied...)
@@ -217,13 +216,10 @@ func (s *Store) PutState(flow, name string, payload []byte, event Hash, at time.
 		b = append(b, event[:]...)
 	}
 	change, err := s.finish(len(flow), i, key, append(b, payload...), at)
-	if err != nil {
-		return Change{}, err
+	if err == nil {
+		s.stage(&change)
 	}
-	f := s.flows[flow]
-	place, _ := f.find(i)
-	s.stage(&change, stateKey{f.id, i.name}, before, f.slots[place])
-	return change, nil
+	return change, err
 }
 
 // PutBegun remembers that an input's partition was begun, and the id of its topic.
@@ -271,8 +267,35 @@ func (s *Store) finish(flow int, i id, key int, b []byte, at time.Time) (Change,
 	if len(b) > s.maxRecord {
 		return Change{}, &TooLargeError{Flow: string(b[:flow]), Slot: string(b[flow+1 : key]), Size: len(b), Limit: s.maxRecord}
 	}
-	if problem := s.fold(b[:flow], i, false, seconds(at), b[key:]); problem != "" {
+	f, before, problem := s.fold(b[:flow], i, false, seconds(at), b[key:])
+	if problem != "" {
 		panic("journal: " + problem) // what this package encodes it can decode
 	}
-	return Change{Key: b[:key:key], Value: b[key:]}, nil
+	return Change{Key: b[:key:key], Value: b[key:], flow: f.id, id: i, before: before}, nil
+}
+
+// Revert takes back changes of one flow that are not going to be written, all that
+// were made since the first of them, in the order they were made: for an event whose
+// results turn out to be impossible. PutBegun cannot be taken back.
+func (s *Store) Revert(changes ...Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := len(changes) - 1; k >= 0; k-- {
+		c := &changes[k]
+		if c.id.kind == 0 {
+			continue
+		}
+		s.unstage(c)
+		f := s.flows[c.flow]
+		switch {
+		case c.before != "":
+			if f == nil {
+				f = s.add(c.flow)
+			}
+			place, found := f.find(c.id)
+			s.set(f, place, found, c.before)
+		case f != nil:
+			s.remove(f, c.id)
+		}
+	}
 }

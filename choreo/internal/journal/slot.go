@@ -3,7 +3,6 @@ package journal
 import (
 	"encoding/base64"
 	"encoding/binary"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -76,22 +75,34 @@ func appendMeta(b []byte, flags byte, at uint32) []byte {
 	return binary.BigEndian.AppendUint32(append(b, flags), at)
 }
 
-// find is where in the flow's slots an id stands, or belongs.
-func (f *flow) find(i id) (int, bool) {
+// find is where in the flow's slots an id stands, or belongs. No id is the beginning of
+// another one, because the kind fixes the length.
+func (f *flow) find(i id) (place int, found bool) {
 	var space [longID]byte
-	return slices.BinarySearchFunc(f.slots, i.append(space[:0]), compareID)
-}
-
-func compareID(s slot, prefix []byte) int {
-	// An id is never the beginning of another one: kinds fix the length.
-	head := s[:min(s.idSize(), len(s))]
-	n := min(len(head), len(prefix))
-	for k := range n {
-		if head[k] != prefix[k] {
-			return int(head[k]) - int(prefix[k])
+	want := i.append(space[:0])
+	low, high := 0, len(f.slots)
+	for low < high {
+		middle := int(uint(low+high) / 2)
+		switch own := f.slots[middle]; own[:own.idSize()].compare(want) {
+		case -1:
+			low = middle + 1
+		case 1:
+			high = middle
+		default:
+			return middle, true
 		}
 	}
-	return len(head) - len(prefix)
+	return low, false
+}
+
+func (s slot) compare(b []byte) int {
+	switch {
+	case string(s) < string(b):
+		return -1
+	case string(s) > string(b):
+		return 1
+	}
+	return 0
 }
 
 // Keys.

@@ -85,7 +85,9 @@ type input struct {
 // their transaction. A nil Value deletes the slot.
 type Change struct {
 	Key, Value []byte
-	state      stateKey
+	flow       string
+	id         id
+	before     slot   // what the slot was; "" if there was none
 	version    uint64 // 0: not a state
 }
 
@@ -207,10 +209,12 @@ func (s *Store) apply(rec *kgo.Record) error {
 		return &FormatError{Place: where(), Problem: err.Error()}
 	}
 	if rec.Value == nil {
-		s.remove(flowID, i)
+		if f := s.flows[string(flowID)]; f != nil {
+			s.remove(f, i)
+		}
 		return nil
 	}
-	if problem := s.fold(flowID, i, renamed, seconds(rec.Timestamp), rec.Value); problem != "" {
+	if _, _, problem := s.fold(flowID, i, renamed, seconds(rec.Timestamp), rec.Value); problem != "" {
 		return &FormatError{Place: where(), Problem: problem}
 	}
 	return nil
@@ -235,29 +239,29 @@ func checkVersion(value []byte) (body []byte, problem string) {
 }
 
 // fold is the one way by which a slot comes into memory, put or restored: from its
-// record's value.
-func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) (problem string) {
+// record's value. It returns the flow and what the slot was before.
+func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) (f *flow, before slot, problem string) {
 	body, problem := checkVersion(value)
 	if problem != "" {
-		return problem
+		return nil, "", problem
 	}
-	f := s.flows[string(flowID)]
+	f = s.flows[string(flowID)]
 	place, found := 0, false
 	if f != nil {
-		place, found = f.find(i)
+		if place, found = f.find(i); found {
+			before = f.slots[place]
+		}
 	}
 	var flags byte
-	if former || found && f.slots[place].renamed() {
+	if former || found && before.renamed() {
 		flags = renamed
 	}
 	b := appendMeta(i.append(s.scratch[:0]), flags, at)
 	r := reader[[]byte]{rest: body}
+	var seq uint64
 	switch i.kind {
 	case kindRun:
-		var seq uint64
-		if b, seq = copyRun(b, &r, &s.table); !r.bad {
-			s.seq = max(s.seq, seq)
-		}
+		b, seq = copyRun(b, &r, &s.table)
 	case kindCancelled:
 		b = copyCancelled(b, &r, &s.table)
 	case kindState:
@@ -269,12 +273,18 @@ func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) 
 		s.scratch = nil // one large slot must not cost its size for ever
 	}
 	if r.bad || len(r.rest) > 0 {
-		return "the value is damaged"
+		return nil, "", "the value is damaged"
 	}
+	s.seq = max(s.seq, seq)
 	if f == nil {
 		f = s.add(string(flowID))
 	}
-	own := slot(b)
+	s.set(f, place, found, slot(b))
+	return f, before, ""
+}
+
+// set puts a slot at its place in the flow, over another one or between two.
+func (s *Store) set(f *flow, place int, found bool, own slot) {
 	if found {
 		s.bytes -= slotBytes(f.slots[place])
 		f.slots[place] = own
@@ -283,7 +293,6 @@ func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) 
 		f.slots = insert(f.slots, place, own)
 	}
 	s.bytes += slotBytes(own)
-	return ""
 }
 
 // insert keeps small flows in exactly the space that they need.
@@ -307,11 +316,7 @@ func (s *Store) add(flowID string) *flow {
 }
 
 // remove deletes a slot, and the flow with its last one.
-func (s *Store) remove(flowID []byte, i id) {
-	f := s.flows[string(flowID)]
-	if f == nil {
-		return
-	}
+func (s *Store) remove(f *flow, i id) {
 	if place, found := f.find(i); found {
 		s.bytes -= slotBytes(f.slots[place])
 		s.slots--

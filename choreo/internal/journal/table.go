@@ -12,6 +12,7 @@ const (
 type table struct {
 	numbers map[string]uint32
 	texts   []string
+	recent  [64]uint32 // spares most look-ups the hash: the number last met for a look
 }
 
 func newTable(texts []string) table {
@@ -24,15 +25,23 @@ func newTable(texts []string) table {
 
 // number finds or gives the number of a text, if there is room for it.
 func (t *table) number(text []byte) (uint32, bool) {
-	if n, ok := t.numbers[string(text)]; ok {
-		return n, true
-	}
-	if len(t.texts) == tableEntries || len(text) == 0 || len(text) > tableText {
+	if len(text) == 0 || len(text) > tableText {
 		return 0, false
 	}
-	n := uint32(len(t.texts))
-	own := string(text)
-	t.numbers[own] = n
-	t.texts = append(t.texts, own)
+	look := (uint(len(text)) + 7*uint(text[len(text)/2])) % uint(len(t.recent))
+	if n := t.recent[look]; int(n) < len(t.texts) && t.texts[n] == string(text) {
+		return n, true
+	}
+	n, ok := t.numbers[string(text)]
+	if !ok {
+		if len(t.texts) == tableEntries {
+			return 0, false
+		}
+		n = uint32(len(t.texts))
+		own := string(text)
+		t.numbers[own] = n
+		t.texts = append(t.texts, own)
+	}
+	t.recent[look] = n
 	return n, true
 }
