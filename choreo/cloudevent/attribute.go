@@ -198,6 +198,20 @@ func appendIDs(dst []byte, ids []string) []byte {
 	return dst
 }
 
+// idsSize is the length of what appendIDs writes.
+func idsSize(ids []string) int {
+	size := max(len(ids)-1, 0)
+	for _, id := range ids {
+		size += len(id)
+		for i := range len(id) {
+			if id[i] == ',' || id[i] == '%' {
+				size += len("2C")
+			}
+		}
+	}
+	return size
+}
+
 // splitIDs undoes appendIDs. Any other percent sign stays as it is, so that no value is unreadable; empty ids are dropped.
 func splitIDs(value string) []string {
 	parts := strings.Split(value, ",")

@@ -2,8 +2,6 @@ package cloudevent
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -116,9 +114,19 @@ func extensionName(key string) (string, bool) {
 // Record returns the event as a record for topic, in binary mode. It returns an [*InvalidError] if [Event.Validate] does.
 //
 // The record's key is PartitionKey, nil if that is empty; the caller may set another. Its value is Data itself, not a copy, and
-// is empty but never nil if there is no data. Extensions are written in the order of their names.
+// is empty but never nil if there is no data. Extensions are written in the order of their names. An event whose data is itself
+// a CloudEvent in some event format cannot be written like this, because readers would take the record for that event in
+// structured mode: use [Event.Structured].
 func (e Event) Record(topic string) (*kgo.Record, error) {
-	if err := e.Validate(); err != nil {
+	err := e.Validate()
+	if err == nil && hasPrefixFold(mediaType(e.DataContentType), structuredAny) {
+		err = &InvalidError{Problems: []*AttributeError{{
+			Attribute: attributes[attrDataContentType].name,
+			Problem:   "would turn a binary record into a structured one; write the event with Structured",
+			Value:     quote(e.DataContentType),
+		}}}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("write event for topic %q: %w", topic, err)
 	}
 	size, present := 0, len(e.Extensions)
@@ -141,12 +149,10 @@ func (e Event) Record(topic string) (*kgo.Record, error) {
 			headers = append(headers, kgo.RecordHeader{Key: attributes[a].header, Value: buf[start:len(buf):len(buf)]})
 		}
 	}
-	if len(e.Extensions) > 0 {
-		for _, name := range slices.Sorted(maps.Keys(e.Extensions)) {
-			start := len(buf)
-			buf = append(buf, e.Extensions[name]...)
-			headers = append(headers, kgo.RecordHeader{Key: headerPrefix + name, Value: buf[start:len(buf):len(buf)]})
-		}
+	for _, name := range e.extensionNames() {
+		start := len(buf)
+		buf = append(buf, e.Extensions[name]...)
+		headers = append(headers, kgo.RecordHeader{Key: headerPrefix + name, Value: buf[start:len(buf):len(buf)]})
 	}
 	return e.record(topic, e.Data, headers), nil
 }
@@ -162,17 +168,13 @@ func (e *Event) record(topic string, value []byte, headers []kgo.RecordHeader) *
 	return r
 }
 
-// sizeHint is at least the usual length of a known attribute that is present.
+// sizeHint is at least the length of a known attribute that is present.
 func (e *Event) sizeHint(a attribute) int {
 	if text := e.text(a); text != nil {
 		return len(*text)
 	}
 	if a == attrCausationIDs {
-		size := 0
-		for _, id := range e.CausationIDs {
-			size += len(id) + 1
-		}
-		return size
+		return idsSize(e.CausationIDs)
 	}
 	const longest = len("2006-01-02T15:04:05.999999999Z")
 	return longest

@@ -1,11 +1,11 @@
 package cloudevent
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -140,7 +140,7 @@ func (p *jsonEvent) attribute(name string, value []byte, onlyString bool) (strin
 // payload sets the event's data (JSON format 1.0.2, section 3.1.2).
 func (p *jsonEvent) payload() {
 	switch {
-	case p.data != nil && !isNull(p.base64):
+	case !isNull(p.data) && !isNull(p.base64):
 		p.bad.add("data", "is given twice, as data and as data_base64")
 	case !isNull(p.base64):
 		text, ok := "", false
@@ -240,14 +240,39 @@ func appendJSONString(dst []byte, s string) []byte {
 // unquoteJSON decodes a JSON string that is known to be valid JSON. It returns false for an unpaired surrogate, which
 // encoding/json would silently replace by U+FFFD.
 func unquoteJSON(quoted []byte) (string, bool) {
-	body := string(quoted[1 : len(quoted)-1])
-	if strings.IndexByte(body, '\\') < 0 {
-		return body, true
+	body := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(body, '\\') < 0 {
+		return string(body), true
 	}
-	var text string
-	if err := json.Unmarshal(quoted, &text); err != nil {
+	if !surrogatesPaired(body) {
 		return "", false
 	}
-	written := strings.Count(body, "\uFFFD") + strings.Count(strings.ToLower(body), `\ufffd`)
-	return text, strings.Count(text, "\uFFFD") <= written
+	var text string
+	err := json.Unmarshal(quoted, &text)
+	return text, err == nil
+}
+
+// surrogatesPaired says whether every surrogate among the escapes of a valid JSON string is half of a pair.
+func surrogatesPaired(body []byte) bool {
+	low := false // a low surrogate must follow at once
+	for i := 0; i < len(body); {
+		if body[i] != '\\' || body[i+1] != 'u' {
+			if low {
+				return false
+			}
+			if body[i] == '\\' {
+				i++
+			}
+			i++
+			continue
+		}
+		unit, err := strconv.ParseUint(string(body[i+2:i+6]), 16, 16)
+		isLow := unit >= 0xdc00 && unit <= 0xdfff
+		if err != nil || isLow != low {
+			return false
+		}
+		low = unit >= 0xd800 && unit <= 0xdbff
+		i += len(`\u0000`)
+	}
+	return !low
 }

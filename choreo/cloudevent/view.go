@@ -1,6 +1,10 @@
 package cloudevent
 
-import "github.com/twmb/franz-go/pkg/kgo"
+import (
+	"math"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
 
 // Mode is how a record holds an event.
 type Mode uint8
@@ -169,17 +173,17 @@ func (v *View) Attempt() int { return count(v.get(attrAttempt)) }
 // Hops is the attribute choreohops, 0 if it is absent or no number (which Read refuses).
 func (v *View) Hops() int { return count(v.get(attrHops)) }
 
-// count parses a small number without allocating.
+// count parses a CloudEvents Integer that is not negative, without allocating; anything else is 0.
 func count(digits []byte) int {
 	n := 0
-	if len(digits) > 9 {
-		return 0
-	}
 	for _, c := range digits {
-		if c < '0' || c > '9' {
+		if c < '0' || c > '9' || n > math.MaxInt32/10 {
 			return 0
 		}
 		n = n*10 + int(c-'0')
+	}
+	if n > math.MaxInt32 {
+		return 0
 	}
 	return n
 }
