@@ -235,12 +235,12 @@ func (s *Store) PutBegun(topic string, partition int32, id TopicID) Change {
 
 func (s *Store) foldInput(flowID []byte, name string, value []byte) (problem string) {
 	topic, partition, ok := parseInput(name)
-	if !ok || len(flowID) > 0 {
-		return "its slot names no input"
-	}
 	if value == nil {
 		delete(s.inputs, input{topic, partition})
 		return ""
+	}
+	if !ok || len(flowID) > 0 {
+		return "its slot names no input"
 	}
 	body, problem := checkVersion(value)
 	if problem != "" {

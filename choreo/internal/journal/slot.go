@@ -142,8 +142,8 @@ func parseInput(s string) (topic string, partition int32, ok bool) {
 		return "", 0, false
 	}
 	n, err := strconv.ParseInt(s[cut+1:], 10, 32)
-	if err != nil || n < 0 {
-		return "", 0, false
+	if err != nil || n < 0 || strconv.FormatInt(n, 10) != s[cut+1:] {
+		return "", 0, false // one partition has one key
 	}
 	return s[:cut], int32(n), true
 }

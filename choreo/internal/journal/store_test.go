@@ -1,6 +1,9 @@
 package journal
 
 import (
+	"fmt"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,5 +80,57 @@ func TestRunsAreNewestFirstAlsoAfterRestore(t *testing.T) {
 	must(s.PutRun("f", Run{Step: "ship", Hash: HashOf("shop", "d"), Status: Did, In: Event{ID: "d"}}, start))
 	if first := s.Runs("f", "ship")[0]; first.In.ID != "d" {
 		t.Errorf("after restore the newest run is %q, want d", first.In.ID)
+	}
+}
+
+// Flows are handled at the same time, each by one at a time; readers of committed states,
+// the expiry and the metrics come between.
+func TestFlowsAtTheSameTime(t *testing.T) {
+	const flows, events = 8, 200
+	s := New(config())
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	for n := range flows {
+		flow := fmt.Sprint(n)
+		all.Go(func() {
+			for k := range events {
+				event := HashOf(flow, fmt.Sprint(k))
+				must(s.PutRun(flow, Run{Step: "ship", Hash: event, Status: Did, In: Event{Source: fmt.Sprint(flow, k)}}, start))
+				state := must(s.PutState(flow, "order", fmt.Append(nil, k), event, start))
+				if run, ok := s.Run(flow, "ship", event); !ok || run.In.Source != fmt.Sprint(flow, k) {
+					t.Errorf("flow %s reads %+v", flow, run)
+				}
+				s.Commit(state)
+				if got, _ := s.Committed(flow, "order"); string(got) != fmt.Sprint(k) {
+					t.Errorf("flow %s has committed %s, want %d", flow, got, k)
+				}
+			}
+		})
+	}
+	var readers sync.WaitGroup
+	readers.Go(func() {
+		for last := 0; ; {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if got, ok := s.Committed("3", "order"); ok {
+				n, err := strconv.Atoi(string(got))
+				if err != nil || n < last {
+					t.Errorf("committed went from %d to %q", last, got)
+				}
+				last = n
+			}
+			s.Runs("3", "ship")
+			s.Expirable(start, 100)
+			s.Bytes()
+		}
+	})
+	all.Wait()
+	close(stop)
+	readers.Wait()
+	if s.Flows() != flows || s.Slots() != flows*(events+1) {
+		t.Errorf("%d flows with %d slots", s.Flows(), s.Slots())
 	}
 }
