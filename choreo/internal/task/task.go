@@ -2,15 +2,17 @@ package task
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Engine is what an [Owner] hands tasks and records to. For one task the calls
-// come in the order Claim, NewStore, Opened, Begin, Deliver..., Closed; Opened
-// and all after it are left out when the task is lost or stopped before it is
-// restored, and then Closed is left out too. Calls for different tasks are
-// concurrent; Deliver is called by one goroutine.
+// Engine is what an [Owner] hands tasks and records to. For one ownership the
+// calls come in the order Claim, NewStore (again after each failed attempt to
+// restore), Opened, Begin, Deliver..., Closed. Closed comes if and only if
+// Opened came. The next ownership of the same task begins after that. Calls for
+// different tasks are concurrent; Deliver is called by one goroutine. No call
+// is made under a lock of the Owner.
 type Engine interface {
 	// Claim begins an ownership of a task. It must not block.
 	Claim(task int32) Incarnation
@@ -20,8 +22,9 @@ type Engine interface {
 
 	// Opened tells that a task's journal is restored. The engine prepares
 	// what it keeps per source from [Source].Offset and [Source].Metadata and
-	// may set [Source].Handle.
-	Opened(t *Task)
+	// may set [Source].Handle. An error, such as of metadata that cannot be
+	// read, stops the task as if Opened had not been called.
+	Opened(t *Task) error
 
 	// Begin commits in one transaction, for each of the sources, the journal
 	// record that says it was begun (topic id and partition) and its start
@@ -34,10 +37,12 @@ type Engine interface {
 	// sources, and returns early when ctx is done or the incarnation is
 	// closed. It takes less than all of them without blocking when this source
 	// has no room: its partition is then paused, the rest is held, and the
-	// engine calls [Owner.Wake] when there is room again. Records of a
-	// control batch (Attrs.IsControl) are delivered only as the last of recs:
-	// they carry no event, and their offset counts as finished at once, so
-	// that the committed offset passes the transaction markers a log ends in.
+	// engine calls [Owner.Wake] when there is room again.
+	//
+	// Some records are transaction markers (Attrs.IsControl()). They carry no
+	// event, and their offset is finished at once: the committed offset must
+	// pass the marker that a log ends in, for otherwise an idle input whose
+	// old segments retention deletes looks as if unread events were lost.
 	Deliver(ctx context.Context, src *Source, recs []*kgo.Record) int
 
 	// Recommit commits a source's offset once more, as of the pipeline's
@@ -116,4 +121,9 @@ type Source struct {
 	// Handle is the engine's own; the Owner does not look at it. It is set in
 	// Opened at the latest.
 	Handle any
+
+	from  From
+	begun bool         // the journal says so
+	fresh bool         // Offset is a start, not a commit
+	last  atomic.Int64 // Unix nanoseconds of the last delivery or commit
 }

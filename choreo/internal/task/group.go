@@ -1,0 +1,107 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// join makes the group client. It subscribes to the inbox and never fetches it:
+// reading is the data client's, so that every input of a task is read where the
+// inbox partition of that number is owned.
+//
+// The client's own fetch of committed offsets is of no use to us and does no
+// harm: it is independent of the callbacks, which come first.
+func (o *Owner) join(ctx context.Context) (*kgo.Client, error) {
+	opts := []kgo.Opt{
+		kgo.WithContext(ctx), // done in shut when leaving takes too long, as it does amid a rebalance
+		kgo.ConsumerGroup(o.cfg.Group),
+		kgo.ConsumeTopics(o.cfg.Inbox),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.SessionTimeout(o.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(o.cfg.Heartbeat),
+		kgo.RebalanceTimeout(o.cfg.RebalanceTimeout),
+		kgo.DisableAutoCommit(),
+		kgo.WithHooks(groupErrors{o}),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+			o.assign(parts[o.cfg.Inbox])
+		}),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+			o.revoke(parts[o.cfg.Inbox])
+		}),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+			o.lose(parts[o.cfg.Inbox])
+		}),
+	}
+	if o.cfg.InstanceID != "" {
+		opts = append(opts, kgo.InstanceID(o.cfg.InstanceID))
+	}
+	if o.cfg.ServerAssignor {
+		opts = append(opts, kgo.ServerSideBalancer())
+	}
+	cl, err := o.client(opts...)
+	if err != nil {
+		return nil, err
+	}
+	cl.PauseFetchTopics(o.cfg.Inbox) // before the first assignment, which takes round trips
+	return cl, nil
+}
+
+// revoke gives tasks up when the group asks for them: it returns when no
+// transaction of ours holds anything of them, so that who gets them next finds
+// all that was committed. The wait is bounded, for a member that answers too
+// late loses everything.
+func (o *Owner) revoke(nums []int32) {
+	if len(nums) == 0 {
+		return
+	}
+	if o.ctx.Err() != nil { // the client is being closed: Close has waited already
+		o.release(nums, nil)
+		return
+	}
+	began := time.Now()
+	wait, cancel := context.WithTimeout(o.ctx, o.cfg.RebalanceTimeout*3/4)
+	defer cancel()
+	o.release(nums, wait)
+	o.log.Info("tasks revoked", "tasks", nums, "after", time.Since(began).Round(time.Millisecond))
+}
+
+// lose gives tasks up that are another's already: there is nothing to wait for.
+func (o *Owner) lose(nums []int32) {
+	o.mu.Lock()
+	o.joined = false
+	o.mu.Unlock()
+	if len(nums) == 0 {
+		return
+	}
+	o.release(nums, nil)
+	o.log.Warn("tasks lost: the group session ended", "tasks", nums)
+}
+
+// groupErrors learns why a group session ended. kgo joins again by itself;
+// errors that this cannot mend end Run.
+type groupErrors struct{ o *Owner }
+
+func (g groupErrors) OnGroupManageError(err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
+		return
+	}
+	g.o.contact.failed(err)
+	if final, ok := g.o.cfg.fatal(err); ok {
+		g.o.fail(final)
+		return
+	}
+	g.o.log.Warn("group session ended: joining again", "group", g.o.cfg.Group, "error", err)
+}
+
+// drain takes what kgo has for the group client's poll: notices of errors,
+// which groupErrors has seen, so that they do not pile up.
+func (o *Owner) drain(cl *kgo.Client) {
+	for {
+		if fetches := cl.PollFetches(o.ctx); fetches.IsClientClosed() || o.ctx.Err() != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,231 @@
+package task
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// tenure is one ownership of a task, from the claim to the end. The state below
+// mu is read by Status while one goroutine, open's, drives it.
+type tenure struct {
+	num    int32
+	ctx    context.Context // done when the ownership is over
+	cancel context.CancelFunc
+	opened chan struct{} // closed when the opening goroutine has returned
+	ended  chan struct{} // closed when nothing of it is left
+	once   sync.Once
+
+	mu    sync.Mutex
+	inc   Incarnation // nil before the claim
+	task  *Task       // nil before Opened
+	phase Phase
+	since time.Time
+	err   error
+
+	restoreBegan time.Time
+	restoreTook  time.Duration
+	records      int64
+}
+
+// enter notes the phase.
+func (t *tenure) enter(p Phase, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.phase != p {
+		t.phase, t.since = p, time.Now()
+	}
+	t.err = err
+}
+
+// close ends the incarnation at once: nothing of it enters a transaction any
+// more. The rest of the end may take longer.
+func (t *tenure) close() {
+	t.cancel()
+	t.mu.Lock()
+	inc := t.inc
+	t.mu.Unlock()
+	if inc != nil {
+		inc.Close()
+	}
+}
+
+// claim begins the incarnation, unless the tenure has ended meanwhile.
+func (t *tenure) claim(e Engine) (Incarnation, error) {
+	inc := e.Claim(t.num)
+	t.mu.Lock()
+	t.inc = inc
+	t.mu.Unlock()
+	if err := t.ctx.Err(); err != nil { // close may have come before inc was set
+		inc.Close()
+		return nil, err
+	}
+	return inc, nil
+}
+
+// assign begins a tenure for each partition number and opens them.
+func (o *Owner) assign(nums []int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.joined = true
+	for _, num := range nums {
+		o.assigned[num] = true
+		if o.down || o.closing {
+			continue
+		}
+		if last := o.tenures[num]; last != nil { // cannot be: it was revoked or lost before
+			continue
+		}
+		o.begin(num, nil)
+	}
+}
+
+// begin replaces the tenure of a partition number, of which the last one, if
+// any, is ending or ended. why is kept as the state of a task that is tried
+// anew after it was stopped. o.mu is held.
+func (o *Owner) begin(num int32, why error) {
+	last := o.tenures[num]
+	ctx, cancel := context.WithCancel(o.ctx)
+	t := &tenure{
+		num: num, ctx: ctx, cancel: cancel, since: time.Now(),
+		opened: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if why != nil {
+		t.phase, t.err = Stopped, why
+		if last != nil {
+			last.mu.Lock()
+			t.since = last.since
+			last.mu.Unlock()
+		}
+	}
+	o.tenures[num] = t
+	go func() {
+		defer close(t.opened)
+		if last != nil {
+			<-last.ended
+		}
+		o.open(t)
+	}()
+}
+
+// end ends a tenure: its incarnation is closed, nothing of it is delivered any
+// more, and the engine has dropped it. Only the first call does it; the others
+// wait for it.
+func (o *Owner) end(t *tenure) {
+	t.close()
+	t.once.Do(func() {
+		defer close(t.ended)
+		<-t.opened
+		t.mu.Lock()
+		task := t.task
+		t.mu.Unlock()
+		if task != nil {
+			o.reader.Load().remove(task)
+			o.cfg.Engine.Closed(task)
+		}
+	})
+	<-t.ended
+}
+
+// settle waits until no transaction holds results of a tenure that is closed.
+func (o *Owner) settle(ctx context.Context, t *tenure) {
+	<-t.opened
+	t.mu.Lock()
+	inc := t.inc
+	t.mu.Unlock()
+	if inc == nil {
+		return
+	}
+	if err := inc.Wait(ctx); err != nil {
+		o.log.Warn("a task is given up while a transaction still holds results of it: the next owner waits for its end", "task", t.num, "error", err)
+	}
+}
+
+// release ends the tenures of the partition numbers side by side, and forgets
+// them: they are not ours any more.
+func (o *Owner) release(nums []int32, wait context.Context) {
+	o.mu.Lock()
+	var list []*tenure
+	for _, num := range nums {
+		delete(o.assigned, num)
+		if t := o.tenures[num]; t != nil {
+			list = append(list, t)
+		}
+	}
+	o.mu.Unlock()
+	o.endAll(list, wait)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, t := range list {
+		if o.tenures[t.num] == t {
+			delete(o.tenures, t.num)
+		}
+	}
+}
+
+// endAll ends tenures side by side. With wait, which bounds it, it first waits
+// for the transactions that hold them.
+func (o *Owner) endAll(list []*tenure, wait context.Context) {
+	for _, t := range list {
+		t.close()
+	}
+	var wg sync.WaitGroup
+	for _, t := range list {
+		wg.Go(func() {
+			if wait != nil {
+				o.settle(wait, t)
+			}
+			o.end(t)
+		})
+	}
+	wg.Wait()
+}
+
+// stop ends a tenure and leaves its task stopped with an error, until the
+// watch tries it again.
+func (o *Owner) stop(t *tenure, err error) {
+	t.mu.Lock()
+	news := t.phase != Stopped || t.err == nil || t.err.Error() != err.Error()
+	t.mu.Unlock()
+	t.close()
+	t.enter(Stopped, err)
+	if news {
+		o.log.Error("task stopped: its events are not processed until this is decided", "task", t.num, "error", err)
+	}
+}
+
+// reopen ends a tenure whose reading failed and opens the task anew: the
+// opening finds out whether the failure stops the task.
+func (o *Owner) reopen(task *Task, cause error) {
+	o.mu.Lock()
+	t := o.tenures[task.Partition]
+	if t == nil || t.ctx.Err() != nil || o.closing || !t.is(task) {
+		o.mu.Unlock()
+		return
+	}
+	o.background.Add(1)
+	o.mu.Unlock()
+	o.log.Warn("reading failed: the task is opened anew", "task", task.Partition, "error", cause)
+	t.close()
+	go func() {
+		defer o.background.Done()
+		o.end(t)
+		if pause(o.ctx, reopenPause) != nil {
+			return
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.tenures[t.num] == t && o.assigned[t.num] && !o.down && !o.closing {
+			o.begin(t.num, nil)
+		}
+	}()
+}
+
+func (t *tenure) is(task *Task) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.task == task
+}
+
+// reopenPause keeps a reading that fails at once from turning in a circle.
+const reopenPause = 250 * time.Millisecond
