@@ -7,8 +7,10 @@ import "time"
 // waits.
 type queue struct {
 	key     Key
-	current Item // begun and not finished: runs, waits, or is about to run again
-	items   fifo // behind it
+	hash    uint64 // of key
+	chain   *queue // in the table
+	current Item   // begun and not finished: runs, waits, or is about to run again
+	items   fifo   // behind it
 	timer   *time.Timer
 	running bool
 	woken   bool // while running

@@ -12,6 +12,7 @@ package sched
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -21,6 +22,18 @@ const Done time.Duration = -1
 
 // DefaultWorkers is the limit that New takes for a number below 1.
 const DefaultWorkers = 1024
+
+// chunk is how many items SubmitAll adds under one lock: more would make the
+// workers wait.
+const chunk = 64
+
+// What a burst leaves behind for reuse is bounded, since a Scheduler lives as
+// long as the process.
+const (
+	mostFree    = 4096 // queues
+	largestRing = 64   // items of one of them
+	mostBuckets = 4096 // of the empty table
+)
 
 // Key names what must run one after the other.
 type Key struct {
@@ -56,11 +69,12 @@ type Stats struct {
 // New.
 type Scheduler struct {
 	limit int
-	spawn func() // the body of a worker, kept to start one without allocating
-	idle  chan struct{}
+	spawn func()        // the body of a worker, kept to start one without allocating
+	idle  chan struct{} // closed when closed and no worker is left
+	seed  maphash.Seed
 
 	mu      sync.Mutex
-	keys    map[Key]*queue
+	keys    table
 	ready   list // keys with an item to run, first come first served
 	free    list // queues of no key, for reuse
 	workers int  // goroutines, the starting one included
@@ -74,7 +88,7 @@ func New(workers int) *Scheduler {
 	if workers < 1 {
 		workers = DefaultWorkers
 	}
-	s := &Scheduler{limit: workers, keys: make(map[Key]*queue), idle: make(chan struct{})}
+	s := &Scheduler{limit: workers, idle: make(chan struct{}), seed: maphash.MakeSeed()}
 	s.spawn = s.work
 	return s
 }
@@ -82,36 +96,46 @@ func New(workers int) *Scheduler {
 // Submit queues an item behind those of its key. It never blocks: bounding
 // what is in flight is up to the caller. After Close it does nothing.
 func (s *Scheduler) Submit(key Key, it Item) {
+	h := hash(s.seed, key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
-	s.submit(key, it)
+	s.submit(h, key, it)
 	s.wake()
 }
 
 // SubmitAll is Submit for each in turn, cheaper.
 func (s *Scheduler) SubmitAll(batch []Work) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
+	var hashes [chunk]uint64
+	for len(batch) > 0 {
+		part := batch[:min(chunk, len(batch))]
+		batch = batch[len(part):]
+		for i := range part {
+			hashes[i] = hash(s.seed, part[i].Key)
+		}
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return
+		}
+		for i := range part {
+			s.submit(hashes[i], part[i].Key, part[i].Item)
+		}
+		s.wake()
+		s.mu.Unlock()
 	}
-	for i := range batch {
-		s.submit(batch[i].Key, batch[i].Item)
-	}
-	s.wake()
 }
 
-func (s *Scheduler) submit(key Key, it Item) {
-	q := s.keys[key]
+func (s *Scheduler) submit(hash uint64, key Key, it Item) {
+	q := s.keys.get(hash, key)
 	if q == nil {
 		if q = s.free.pop(); q == nil {
 			q = new(queue)
 		}
-		q.key = key
-		s.keys[key] = q
+		q.key, q.hash = key, hash
+		s.keys.put(q)
 		s.ready.push(q)
 	}
 	q.items.push(it)
@@ -122,9 +146,10 @@ func (s *Scheduler) submit(key Key, it Item) {
 // just now and then asks to wait, it runs again at once: a wake-up is never
 // lost to that race. Otherwise Wake does nothing.
 func (s *Scheduler) Wake(key Key) {
+	h := hash(s.seed, key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := s.keys[key]
+	q := s.keys.get(h, key)
 	switch {
 	case q == nil:
 	case q.timer != nil:
@@ -143,13 +168,13 @@ func (s *Scheduler) Close() {
 		return
 	}
 	s.closed = true
-	for _, q := range s.keys {
+	s.keys.all(func(q *queue) {
 		if q.timer != nil {
 			q.timer.Stop()
 			q.timer = nil
 		}
-	}
-	s.keys, s.ready, s.free = nil, list{}, list{}
+	})
+	s.keys, s.ready, s.free = table{}, list{}, list{}
 	s.stats = Stats{Running: s.stats.Running}
 	if s.workers == 0 {
 		close(s.idle)
@@ -239,12 +264,23 @@ func (s *Scheduler) settle(q *queue, again time.Duration) {
 		if q.items.n > 0 {
 			s.ready.push(q)
 		} else {
-			delete(s.keys, q.key)
-			q.key = Key{}
-			s.free.push(q)
+			s.keys.remove(q)
+			s.release(q)
 		}
 	}
 	q.woken = false
+}
+
+// release keeps a queue of no key for reuse, within reason.
+func (s *Scheduler) release(q *queue) {
+	if s.free.n == mostFree {
+		return
+	}
+	q.key = Key{}
+	if len(q.items.ring) > largestRing {
+		q.items = fifo{}
+	}
+	s.free.push(q)
 }
 
 // fire is called by a queue's timer. The timer identifies itself, since it may
