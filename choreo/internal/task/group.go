@@ -58,13 +58,13 @@ func (o *Owner) revoke(nums []int32) {
 		return
 	}
 	if o.ctx.Err() != nil { // the client is being closed: Close has waited already
-		o.release(nums, nil)
+		o.release(nums, errClosed, nil)
 		return
 	}
 	began := time.Now()
 	wait, cancel := context.WithTimeout(o.ctx, o.cfg.RebalanceTimeout*3/4)
 	defer cancel()
-	o.release(nums, wait)
+	o.release(nums, errRevoked, wait)
 	o.log.Info("tasks revoked", "tasks", nums, "after", time.Since(began).Round(time.Millisecond))
 }
 
@@ -76,7 +76,7 @@ func (o *Owner) lose(nums []int32) {
 	if len(nums) == 0 {
 		return
 	}
-	o.release(nums, nil)
+	o.release(nums, errLost, nil)
 	o.log.Warn("tasks lost: the group session ended", "tasks", nums)
 }
 

@@ -26,16 +26,11 @@ func (o *Owner) open(t *tenure) {
 	for {
 		err := o.openOnce(t, inc)
 		switch {
-		case err == nil, t.ctx.Err() != nil:
+		case err == nil, t.ctx.Err() != nil: // in the latter case whoever ended it goes on
 			return
 		case stops(err):
 			o.stop(t, err)
 			return
-		}
-		select {
-		case <-inc.Done(): // the pipeline failed; PipelineFailed follows
-			return
-		default:
 		}
 		o.log.Warn("opening a task failed: trying again", "task", t.num, "in", backoff, "error", err)
 		t.enter(Waiting, err)

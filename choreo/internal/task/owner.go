@@ -39,16 +39,16 @@ type Owner struct {
 	assigned map[int32]bool
 	tenures  map[int32]*tenure
 	joined   bool
-	down     bool  // the pipeline failed
+	down     bool  // the pipeline is not ready yet or failed
 	cause    error // why
 	closing  bool
 }
 
+// errNotReady is why no task is opened before the first PipelineReady.
+var errNotReady = errors.New("the transaction lanes are not made yet")
+
 // leaveTimeout bounds leaving the group, which waits for a join in progress.
 const leaveTimeout = 3 * time.Second
-
-// errClosed is the cause of an orderly end.
-var errClosed = errors.New("closed")
 
 // New checks the configuration and returns all that is wrong with it at once.
 // It connects to nothing.
@@ -66,6 +66,8 @@ func New(cfg Config) (*Owner, error) {
 		hint:      make(chan struct{}, 1),
 		assigned:  make(map[int32]bool),
 		tenures:   make(map[int32]*tenure),
+		down:      true, // until the pipeline is ready for the first time
+		cause:     errNotReady,
 	}
 	o.ctx, o.cancel = context.WithCancelCause(context.Background())
 	return o, nil
@@ -196,7 +198,7 @@ func (o *Owner) shut() {
 	if r != nil {
 		r.stop()
 	}
-	o.endAll(list, nil)
+	o.endAll(list, context.Cause(o.ctx), nil)
 	if group != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 		_ = group.LeaveGroupContext(ctx) // best effort: the session ends by itself
@@ -249,7 +251,7 @@ func (o *Owner) Close(ctx context.Context) error {
 	list := o.all()
 	o.mu.Unlock()
 	if started {
-		o.endAll(list, ctx)
+		o.endAll(list, errClosed, ctx)
 	}
 	o.cancel(errClosed)
 	if started {
@@ -285,18 +287,19 @@ func (o *Owner) PipelineFailed(cause error) {
 	o.background.Add(len(list))
 	o.mu.Unlock()
 	for _, t := range list {
-		t.close()
+		t.close(cause)
 	}
 	for _, t := range list {
 		go func() {
 			defer o.background.Done()
-			o.end(t)
+			o.end(t, cause)
 		}()
 	}
 }
 
-// PipelineReady tells that the lanes are made anew: every owned task is opened
-// again from what the broker holds.
+// PipelineReady tells that the lanes are made, at first or anew: every owned
+// task is opened from what the broker holds. No task is opened before the first
+// call.
 func (o *Owner) PipelineReady() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

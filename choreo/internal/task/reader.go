@@ -235,11 +235,9 @@ func (r *reader) deliver(ctx context.Context) {
 		if f.gone || len(f.held) == 0 {
 			continue
 		}
-		select {
-		case <-f.src.Task.Incarnation.Done():
+		if f.src.Task.Incarnation.Context().Err() != nil {
 			f.held = nil // its removal is under way
 			continue
-		default:
 		}
 		before := r.wakes.Load()
 		n := r.engine.Deliver(ctx, f.src, f.held)

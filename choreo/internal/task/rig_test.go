@@ -236,13 +236,13 @@ func (s *store) Begun(topic string, p int32) ([16]byte, bool) {
 // incarnation is held by its engine's hold.
 type incarnation struct {
 	task int32
-	once sync.Once
-	done chan struct{}
+	ctx  context.Context
+	end  context.CancelCauseFunc
 	hold func(ctx context.Context) error
 }
 
-func (i *incarnation) Close()                         { i.once.Do(func() { close(i.done) }) }
-func (i *incarnation) Done() <-chan struct{}          { return i.done }
+func (i *incarnation) Close(cause error)              { i.end(cause) }
+func (i *incarnation) Context() context.Context       { return i.ctx }
 func (i *incarnation) Wait(ctx context.Context) error { return i.hold(ctx) }
 
 // instance is a process of the service: an Owner and an engine that keeps what
@@ -304,6 +304,7 @@ func (i *instance) start(change ...func(*Config)) *instance {
 	i.owner, i.ran = o, make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	i.stop = cancel
+	o.PipelineReady()
 	go func() { i.ran <- o.Run(ctx) }()
 	i.r.t.Cleanup(func() {
 		cancel()
@@ -336,7 +337,8 @@ func (i *instance) Claim(task int32) Incarnation {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.claims[task]++
-	return &incarnation{task: task, done: make(chan struct{}), hold: i.hold}
+	ctx, end := context.WithCancelCause(context.Background())
+	return &incarnation{task: task, ctx: ctx, end: end, hold: i.hold}
 }
 
 func (i *instance) NewStore(int32) Store {
@@ -479,6 +481,13 @@ func (i *instance) waitStopped(num int32) error {
 		return false
 	})
 	return why
+}
+
+// claimed counts the ownerships begun per task.
+func (i *instance) claimed() map[int32]int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return maps.Clone(i.claims)
 }
 
 func seq(prefix string, n int) []string {

@@ -56,17 +56,18 @@ type Engine interface {
 }
 
 // Incarnation is one ownership of a task. Every record and result carries it,
-// so that nothing of an ownership that ended enters a transaction.
+// so that nothing of an ownership that ended enters a transaction. The
+// pipeline's incarnations are such.
 type Incarnation interface {
+	// Context is done when the incarnation is closed.
+	Context() context.Context
+
 	// Close ends the ownership. It may be called many times and does not block
 	// on the network.
-	Close()
-
-	// Done is closed by Close.
-	Done() <-chan struct{}
+	Close(cause error)
 
 	// Wait blocks until no transaction in flight holds results of the
-	// incarnation, or ctx is done. It is called after Close.
+	// incarnation, or ctx is done. It is called right after Close.
 	Wait(ctx context.Context) error
 }
 

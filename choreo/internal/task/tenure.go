@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -40,13 +41,13 @@ func (t *tenure) enter(p Phase, err error) {
 
 // close ends the incarnation at once: nothing of it enters a transaction any
 // more. The rest of the end may take longer.
-func (t *tenure) close() {
+func (t *tenure) close(cause error) {
 	t.cancel()
 	t.mu.Lock()
 	inc := t.inc
 	t.mu.Unlock()
 	if inc != nil {
-		inc.Close()
+		inc.Close(cause)
 	}
 }
 
@@ -57,9 +58,10 @@ func (t *tenure) claim(e Engine) (Incarnation, error) {
 	t.inc = inc
 	t.mu.Unlock()
 	if err := t.ctx.Err(); err != nil { // close may have come before inc was set
-		inc.Close()
+		inc.Close(err)
 		return nil, err
 	}
+	context.AfterFunc(inc.Context(), t.cancel) // the pipeline closes it, too
 	return inc, nil
 }
 
@@ -108,11 +110,18 @@ func (o *Owner) begin(num int32, why error) {
 	}()
 }
 
+// Why incarnations are closed.
+var (
+	errRevoked = errors.New("the group gives the task to another member")
+	errLost    = errors.New("the group session ended")
+	errClosed  = errors.New("the service stops")
+)
+
 // end ends a tenure: its incarnation is closed, nothing of it is delivered any
 // more, and the engine has dropped it. Only the first call does it; the others
 // wait for it.
-func (o *Owner) end(t *tenure) {
-	t.close()
+func (o *Owner) end(t *tenure, cause error) {
+	t.close(cause)
 	t.once.Do(func() {
 		defer close(t.ended)
 		<-t.opened
@@ -127,9 +136,10 @@ func (o *Owner) end(t *tenure) {
 	<-t.ended
 }
 
-// settle waits until no transaction holds results of a tenure that is closed.
+// settle waits until no transaction holds results of a tenure that is closed. It
+// follows the close at once: for as long as it waits the group cannot give the
+// task away, and the pipeline may rely on that.
 func (o *Owner) settle(ctx context.Context, t *tenure) {
-	<-t.opened
 	t.mu.Lock()
 	inc := t.inc
 	t.mu.Unlock()
@@ -143,7 +153,7 @@ func (o *Owner) settle(ctx context.Context, t *tenure) {
 
 // release ends the tenures of the partition numbers side by side, and forgets
 // them: they are not ours any more.
-func (o *Owner) release(nums []int32, wait context.Context) {
+func (o *Owner) release(nums []int32, cause error, wait context.Context) {
 	o.mu.Lock()
 	var list []*tenure
 	for _, num := range nums {
@@ -153,7 +163,7 @@ func (o *Owner) release(nums []int32, wait context.Context) {
 		}
 	}
 	o.mu.Unlock()
-	o.endAll(list, wait)
+	o.endAll(list, cause, wait)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, t := range list {
@@ -165,17 +175,15 @@ func (o *Owner) release(nums []int32, wait context.Context) {
 
 // endAll ends tenures side by side. With wait, which bounds it, it first waits
 // for the transactions that hold them.
-func (o *Owner) endAll(list []*tenure, wait context.Context) {
-	for _, t := range list {
-		t.close()
-	}
+func (o *Owner) endAll(list []*tenure, cause error, wait context.Context) {
 	var wg sync.WaitGroup
 	for _, t := range list {
 		wg.Go(func() {
+			t.close(cause)
 			if wait != nil {
 				o.settle(wait, t)
 			}
-			o.end(t)
+			o.end(t, cause)
 		})
 	}
 	wg.Wait()
@@ -187,7 +195,7 @@ func (o *Owner) stop(t *tenure, err error) {
 	t.mu.Lock()
 	news := t.phase != Stopped || t.err == nil || t.err.Error() != err.Error()
 	t.mu.Unlock()
-	t.close()
+	t.close(err)
 	t.enter(Stopped, err)
 	if news {
 		o.log.Error("task stopped: its events are not processed until this is decided", "task", t.num, "error", err)
@@ -206,10 +214,10 @@ func (o *Owner) reopen(task *Task, cause error) {
 	o.background.Add(1)
 	o.mu.Unlock()
 	o.log.Warn("reading failed: the task is opened anew", "task", task.Partition, "error", cause)
-	t.close()
+	t.close(cause)
 	go func() {
 		defer o.background.Done()
-		o.end(t)
+		o.end(t, cause)
 		if pause(o.ctx, reopenPause) != nil {
 			return
 		}

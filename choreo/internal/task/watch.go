@@ -54,7 +54,7 @@ func (o *Owner) compareTopics() {
 	for _, t := range list {
 		if t.ctx.Err() == nil {
 			o.stop(t, changed)
-			o.end(t)
+			o.end(t, changed)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func (o *Owner) retryStopped() {
 		stopped, why := t.phase == Stopped && t.ctx.Err() != nil, t.err
 		t.mu.Unlock()
 		if stopped && o.assigned[num] {
-			o.background.Go(func() { o.end(t) })
+			o.background.Go(func() { o.end(t, why) })
 			o.begin(num, why)
 		}
 	}
