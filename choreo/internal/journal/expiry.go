@@ -37,8 +37,9 @@ func (s *Store) Expirable(now time.Time, max int) []string {
 	return due
 }
 
-// Drop forgets what of a flow has expired, and gives the records that delete it. The flow
-// may have changed since Expirable: then there are none.
+// Drop forgets what of a flow has expired, and gives the records that delete it, to be
+// written and handed to Commit like every change. The flow may have changed since
+// Expirable: then there are none.
 func (s *Store) Drop(flow string, now time.Time) []Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()

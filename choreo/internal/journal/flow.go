@@ -164,13 +164,25 @@ func (s *Store) PutRun(flow string, run Run, at time.Time) (Change, error) {
 	return s.finish(len(flow), i, len(b), appendRun(append(b, version), &run), at)
 }
 
-// PutCancelled remembers what cancelled a step; c holds all triggers so far.
+// PutCancelled adds triggers to those that cancelled a step. One that is known already,
+// by its hash, is replaced.
 func (s *Store) PutCancelled(flow string, c Cancelled, at time.Time) (Change, error) {
 	i := s.names.stepID(kindCancelled, c.Step, Hash{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.begin(flow, i, 64*len(c.By))
-	return s.finish(len(flow), i, len(b), appendCancelled(append(b, version), &c), at)
+	all := Cancelled{Step: c.Step}
+	if own := s.peek(flow, i); own != "" {
+		all = readCancelled(own.body(), s.table.texts)
+	}
+	for _, by := range c.By {
+		if k := slices.IndexFunc(all.By, func(known Trigger) bool { return known.Hash == by.Hash }); k >= 0 {
+			all.By[k] = by
+		} else {
+			all.By = append(all.By, by)
+		}
+	}
+	b := s.begin(flow, i, 80*len(all.By))
+	return s.finish(len(flow), i, len(b), appendCancelled(append(b, version), &all), at)
 }
 
 // PutSeen adds an event, and the hash of its data, to those seen; again: replaces the latter.

@@ -128,6 +128,28 @@ func TestWhatCannotBeReadStopsTheTask(t *testing.T) {
 	}
 }
 
+// A value of fixed order is damaged wherever it is cut, and whatever length it claims.
+func TestDamageIsFoundEverywhere(t *testing.T) {
+	s := New(config())
+	by := Trigger{ID: "t", Type: "ship.failed"}
+	event := Event{Source: "shop", ID: "1", Type: "placed", ContentType: "application/json", Data: []byte("{}")}
+	for _, c := range []Change{
+		must(s.PutRun("f", Run{Step: "ship", Hash: Hash{1}, Status: Undone, Attempts: 300, In: event, Out: event, By: by}, start)),
+		must(s.PutCancelled("f", Cancelled{Step: "ship", By: []Trigger{by, {Hash: Hash{1}}}}, start)),
+		s.PutBegun("orders", 1, TopicID{1}),
+	} {
+		for cut := range c.Value {
+			for _, tail := range [][]byte{{}, bytes.Repeat([]byte{0xff}, 9), append(bytes.Repeat([]byte{0xff}, 9), 1)} {
+				s := New(config())
+				s.Apply(record(string(c.Key), append(bytes.Clone(c.Value[:cut]), tail...), 1))
+				if err := s.Restored(); err == nil && len(tail) == 0 {
+					t.Errorf("%q cut after %d of %d bytes is read nevertheless", c.Key, cut, len(c.Value))
+				}
+			}
+		}
+	}
+}
+
 func TestAReadableRecordReplacesAFault(t *testing.T) {
 	s := New(config())
 	made := must(New(config()).PutSeen("f", Hash{1}, 2, start))
@@ -200,7 +222,7 @@ func TestTooLargeChangesNothing(t *testing.T) {
 	big := make([]byte, 2000)
 	var many []Trigger
 	for range 100 {
-		many = append(many, Trigger{ID: "t"})
+		many = append(many, Trigger{Hash: HashOf("", fmt.Sprint(len(many))), ID: "t"})
 	}
 	for name, put := range map[string]func() (Change, error){
 		"run": func() (Change, error) {

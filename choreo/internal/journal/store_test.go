@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -132,5 +133,24 @@ func TestFlowsAtTheSameTime(t *testing.T) {
 	readers.Wait()
 	if s.Flows() != flows || s.Slots() != flows*(events+1) {
 		t.Errorf("%d flows with %d slots", s.Flows(), s.Slots())
+	}
+}
+
+func TestWhatIsPutAgainIsKeptOnce(t *testing.T) {
+	s := New(config())
+	one, two := HashOf("shop", "1"), HashOf("shop", "2")
+	for _, event := range []Hash{one, two, one} {
+		must(s.PutState("f", "order", []byte("of 16 bytes or more"), event, start))
+		must(s.PutSeen("f", event, 7, start))
+		must(s.PutCancelled("f", Cancelled{Step: "ship", By: []Trigger{{Hash: event, ID: "t", Answered: event == one}}}, start))
+	}
+	if state, _ := s.State("f", "order"); !slices.Equal(state.Applied, []Hash{one, two}) || string(state.Payload) != "of 16 bytes or more" {
+		t.Errorf("the state is %q, applied %v", state.Payload, state.Applied)
+	}
+	if c, _ := s.Cancelled("f", "ship"); !slices.Equal(c.By, []Trigger{{Hash: one, ID: "t", Answered: true}, {Hash: two, ID: "t"}}) {
+		t.Errorf("cancelled by %+v", c.By)
+	}
+	if seen := len(s.peek("f", id{kind: kindSeen}).body().rest); seen != 2*seenSize {
+		t.Errorf("seen events take %d bytes, want %d", seen, 2*seenSize)
 	}
 }
