@@ -1,0 +1,446 @@
+package choreo
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/internal/task"
+	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kprom"
+)
+
+const namespace = "choreo"
+
+// Why records are passed over, as the label has it.
+const (
+	ignoredNotCloudEvent = "not_cloudevent" // no CloudEvent
+	ignoredNotHeard      = "not_heard"      // of a type that the service does not hear
+	ignoredInvalid       = "invalid_event"  // broken, and not of a type that the service hears
+)
+
+// labelOther takes the place of a label value that is none of the known ones, so
+// that the number of series is fixed when the service starts.
+const labelOther = "other"
+
+// metrics are the measurements of a running service. Every series exists from
+// the start, with labels that come from declarations and constants alone, so a
+// measurement is one atomic operation and no input can make new series. All
+// methods and fields may be used by any number of goroutines.
+type metrics struct {
+	consumed  prometheus.Counter
+	lag       prometheus.Observer // seconds from a record's timestamp to its commit
+	forwarded prometheus.Counter
+	published prometheus.Counter
+	conflicts prometheus.Counter // published again with another payload
+
+	reg      *prometheus.Registry
+	steps    map[string]*stepMetrics
+	other    *stepMetrics
+	unheard  map[string]prometheus.Counter
+	failures map[txn.Reason]prometheus.Counter
+	again    map[txn.RetryReason]prometheus.Counter
+
+	txnSeconds, txnResults, txnRecords, txnBytes prometheus.Observer
+
+	silentCommits, silentResults prometheus.Counter
+
+	lanesBusy prometheus.Gauge
+	source    atomic.Pointer[statusSource]
+
+	mu      sync.Mutex
+	clients map[string]*clientMetrics // by kind
+}
+
+// stepMetrics are those of one step, reaction or state.
+type stepMetrics struct {
+	did, failed, gaveUp, duplicates, skipped, retries prometheus.Counter
+
+	undone, cancelled counters
+	seconds           prometheus.Observer // of one attempt
+
+	dead        prometheus.Counter
+	deadLetters map[string]prometheus.Counter // by reason
+}
+
+// counters are counted together.
+type counters [2]prometheus.Counter
+
+func (c counters) Inc() {
+	for _, x := range c {
+		x.Inc()
+	}
+}
+
+var (
+	handlerBuckets     = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+	lagBuckets         = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600}
+	transactionBuckets = []float64{.001, .002, .003, .005, .0075, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	countBuckets       = prometheus.ExponentialBuckets(1, 4, 8)    // 1 to 16,384
+	byteBuckets        = prometheus.ExponentialBuckets(1024, 4, 8) // 1 KiB to 16 MiB
+)
+
+// newMetrics registers a service's metrics. A registry takes those of one
+// service at a time: a second one, after the first has ended, takes its series
+// over.
+func newMetrics(reg *prometheus.Registry, p *plan) *metrics {
+	m := &metrics{
+		reg:      reg,
+		steps:    map[string]*stepMetrics{},
+		unheard:  map[string]prometheus.Counter{},
+		failures: map[txn.Reason]prometheus.Counter{},
+		again:    map[txn.RetryReason]prometheus.Counter{},
+		clients:  map[string]*clientMetrics{},
+	}
+	m.consumed = m.counter("consumed_total", "Events that were heard.")
+	m.lag = m.histogram("lag_seconds", "Time from an event's record timestamp to the commit of what was said on it.", lagBuckets)
+	m.forwarded = m.counter("forwarded_total", "Events sent on through the inbox to the task of their flow.")
+	m.published = m.counter("published_total", "Events published outside handlers.")
+	m.conflicts = m.counter("publish_conflicts_total", "Events published again under an idempotency key with another payload.")
+
+	ignored := m.counterVec("ignored_total", "Records passed over.", "reason")
+	for _, r := range []string{ignoredNotCloudEvent, ignoredNotHeard, ignoredInvalid, labelOther} {
+		m.unheard[r] = ignored.WithLabelValues(r)
+	}
+	m.registerSteps(p)
+
+	m.txnSeconds = m.histogram("transaction_seconds", "Time from the gate to the answer of a transaction's end.", transactionBuckets)
+	m.txnResults = m.histogram("transaction_results", "Finished input records in a transaction.", countBuckets)
+	m.txnRecords = m.histogram("transaction_records", "Records said and journalled in a transaction.", countBuckets)
+	m.txnBytes = m.histogram("transaction_bytes", "Size of the records in a transaction, before compression.", byteBuckets)
+	m.silentCommits = m.counter("silent_commits_total", "Offset commits without a transaction, of records on which nothing was said.")
+	m.silentResults = m.counter("silent_results_total", "Input records finished by silent commits.")
+	m.lanesBusy = register(reg, prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "transactions_in_flight", Help: "Transactions in flight."}))
+	failures := m.counterVec("transaction_failures_total", "Resets of the transaction pipeline.", "reason")
+	for _, r := range []txn.Reason{
+		txn.ReasonFenced, txn.ReasonMembership, txn.ReasonRevoked, txn.ReasonNoAnswer, txn.ReasonCoordinator,
+		txn.ReasonTooLarge, txn.ReasonProduce, txn.ReasonRefused, txn.ReasonOpen, labelOther,
+	} {
+		m.failures[r] = failures.WithLabelValues(string(r))
+	}
+	again := m.counterVec("transaction_retries_total", "Repeated requests of a transaction's first stage.", "reason")
+	for _, r := range []txn.RetryReason{txn.RetryConcurrent, txn.RetryCoordinator, txn.RetryGeneration, labelOther} {
+		m.again[r] = again.WithLabelValues(string(r))
+	}
+
+	register(reg, collectors.NewGoCollector())
+	register(reg, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	replace(reg, newStatusCollector(m.status))
+	return m
+}
+
+// registerSteps resolves the series of every name under which work is counted.
+func (m *metrics) registerSteps(p *plan) {
+	runs := m.counterVec("runs_total", "Ends of runs.", "step", "outcome")
+	retries := m.counterVec("retries_total", "Attempts that failed and are repeated.", "step")
+	dead := m.counterVec("dead_letters_total", "Events sent to the dead-letter topic.", "step", "reason")
+	undone := m.counterVec("compensations_total", "Runs undone.", "step")
+	cancelled := m.counterVec("cancellations_total", "Cancellations answered for a step that had not run.", "step")
+	seconds := register(m.reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: "handler_seconds", Help: "Time of one attempt in a handler.", Buckets: handlerBuckets,
+	}, []string{"step"}))
+	add := func(name string) *stepMetrics {
+		s := &stepMetrics{
+			did: runs.WithLabelValues(name, kindDid), failed: runs.WithLabelValues(name, kindFailed),
+			gaveUp: runs.WithLabelValues(name, kindGaveUp), dead: runs.WithLabelValues(name, "dead"),
+			duplicates: runs.WithLabelValues(name, "duplicate"), skipped: runs.WithLabelValues(name, "skipped"),
+			undone:    counters{runs.WithLabelValues(name, kindUndone), undone.WithLabelValues(name)},
+			cancelled: counters{runs.WithLabelValues(name, kindCancelled), cancelled.WithLabelValues(name)},
+			retries:   retries.WithLabelValues(name), seconds: seconds.WithLabelValues(name),
+			deadLetters: map[string]prometheus.Counter{},
+		}
+		for _, r := range append([]string{labelOther}, deadLetterReasons...) {
+			s.deadLetters[r] = dead.WithLabelValues(name, r)
+		}
+		m.steps[name] = s
+		return s
+	}
+	m.other = add("")
+	for _, s := range p.steps {
+		add(s.step)
+	}
+	for _, s := range p.states {
+		add(s.state)
+	}
+	for _, r := range p.reacts {
+		add(r.reaction)
+	}
+	if len(p.starts) > 0 {
+		add(kindStarted)
+	}
+}
+
+// step returns the metrics of a step, reaction or state by its name. What no
+// step is to blame for is counted under the name "".
+func (m *metrics) step(name string) *stepMetrics {
+	if s, ok := m.steps[name]; ok {
+		return s
+	}
+	return m.other
+}
+
+// ignored counts a record that was passed over.
+func (m *metrics) ignored(reason string) { pick(m.unheard, reason).Inc() }
+
+// deadLetter counts a dead letter, and with it the end of a run.
+func (m *metrics) deadLetter(step, reason string) {
+	s := m.step(step)
+	s.dead.Inc()
+	pick(s.deadLetters, reason).Inc()
+}
+
+func pick[K ~string](from map[K]prometheus.Counter, key K) prometheus.Counter {
+	if c, ok := from[key]; ok {
+		return c
+	}
+	return from[labelOther]
+}
+
+// Committed is told of each transaction.
+func (m *metrics) Committed(took time.Duration, results, records, bytes int) {
+	m.txnSeconds.Observe(took.Seconds())
+	m.txnResults.Observe(float64(results))
+	m.txnRecords.Observe(float64(records))
+	m.txnBytes.Observe(float64(bytes))
+}
+
+// CommittedSilently is told of each plain commit.
+func (m *metrics) CommittedSilently(_ time.Duration, results int) {
+	m.silentCommits.Inc()
+	m.silentResults.Add(float64(results))
+}
+
+// Failed is told of each reset of the pipeline.
+func (m *metrics) Failed(reason txn.Reason) { pick(m.failures, reason).Inc() }
+
+// Retried is told of each repeated stage (a).
+func (m *metrics) Retried(reason txn.RetryReason) { pick(m.again, reason).Inc() }
+
+// LanesBusy is told the number of transactions in flight.
+func (m *metrics) LanesBusy(n int) { m.lanesBusy.Set(float64(n)) }
+
+var _ txn.Observer = (*metrics)(nil)
+
+func (m *metrics) counter(name, help string) prometheus.Counter {
+	return register(m.reg, prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}))
+}
+
+func (m *metrics) counterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return register(m.reg, prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels))
+}
+
+func (m *metrics) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	return register(m.reg, prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}))
+}
+
+// register registers a collector, or returns the one that is registered as it.
+func register[C prometheus.Collector](reg *prometheus.Registry, c C) C {
+	if err := reg.Register(c); err != nil {
+		if already, ok := err.(prometheus.AlreadyRegisteredError); ok { //nolint:errorlint // never wrapped
+			if existing, ok := already.ExistingCollector.(C); ok {
+				return existing
+			}
+		}
+		panic(err) // a name that is taken by another kind of metric
+	}
+	return c
+}
+
+// replace registers a collector in the place of an earlier one like it.
+func replace(reg *prometheus.Registry, c prometheus.Collector) {
+	reg.Unregister(c)
+	register(reg, c)
+}
+
+// status is a snapshot of the engine, for readiness and metrics.
+type status struct {
+	live    bool     // the engine's loops run
+	reasons []string // why the service is not ready, for people; none: it is ready
+
+	tasks         []task.TaskStatus // owned ones
+	journalFlows  int
+	journalBytes  int64
+	beyondPrefix  int // offsets finished beyond the finished prefix of their partition
+	inFlight      int // records read and not committed yet
+	inFlightBytes int64
+	overdue       map[string]int // attempts that outlive their timeout, by step
+	stuck         int            // compensations that failed and are repeated
+}
+
+// statusSource is the engine, as seen by the admin server and the metrics.
+type statusSource interface {
+	// status is called once per probe or scrape, by any goroutine.
+	status() status
+}
+
+// watch makes the gauges show what source says from now on; nil ends that.
+func (m *metrics) watch(source statusSource) {
+	if source == nil {
+		m.source.Store(nil)
+		return
+	}
+	m.source.Store(&source)
+}
+
+func (m *metrics) status() status {
+	if s := m.source.Load(); s != nil {
+		return (*s).status()
+	}
+	return status{}
+}
+
+// statusCollector makes gauges of one snapshot per scrape.
+type statusCollector struct {
+	status func() status
+
+	ready, tasks, restore, flows, bytes, beyond, inFlight, inFlightBytes, overdue, stuck *prometheus.Desc
+}
+
+func newStatusCollector(f func() status) *statusCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+	}
+	return &statusCollector{
+		status:        f,
+		ready:         desc("ready", "1 if the service is ready."),
+		tasks:         desc("tasks_owned", "Tasks that this instance owns, by phase.", "phase"),
+		restore:       desc("restore_seconds", "How long the last restore of an owned task took, so far if it still runs.", "task"),
+		flows:         desc("journal_flows", "Flows in memory."),
+		bytes:         desc("journal_bytes", "Memory that flows take, about."),
+		beyond:        desc("finished_beyond_prefix", "Offsets finished beyond an unfinished one of their partition."),
+		inFlight:      desc("in_flight_records", "Records read and not committed yet."),
+		inFlightBytes: desc("in_flight_bytes", "Size of the records read and not committed yet."),
+		overdue:       desc("overdue_handlers", "Attempts that outlive their timeout and block their flow.", "step"),
+		stuck:         desc("stuck_compensations", "Compensations that failed and are repeated until they succeed."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.status()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	ready := 0.0
+	if s.live && len(s.reasons) == 0 {
+		ready = 1
+	}
+	gauge(c.ready, ready)
+	var phases [task.Stopped + 1]int
+	for _, t := range s.tasks {
+		phases[t.Phase]++
+		gauge(c.restore, t.Restore.Seconds(), strconv.Itoa(int(t.Partition)))
+	}
+	for p, n := range phases {
+		gauge(c.tasks, float64(n), task.Phase(p).String())
+	}
+	gauge(c.flows, float64(s.journalFlows))
+	gauge(c.bytes, float64(s.journalBytes))
+	gauge(c.beyond, float64(s.beyondPrefix))
+	gauge(c.inFlight, float64(s.inFlight))
+	gauge(c.inFlightBytes, float64(s.inFlightBytes))
+	for step, n := range s.overdue {
+		gauge(c.overdue, float64(n), step)
+	}
+	gauge(c.stuck, float64(s.stuck))
+}
+
+// clientMetrics measures all Kafka clients of one kind together, whatever their
+// number and however often they are made anew. (A kprom.Metrics alone is for
+// one client: it registers its series with each client that it meets.)
+type clientMetrics struct {
+	*kprom.Metrics
+
+	mu      sync.Mutex
+	clients map[*kgo.Client]struct{}
+}
+
+// clientHook is the option that measures clients of a kind; the kind is the
+// label "client" of their series.
+func (m *metrics) clientHook(kind string) kgo.Opt {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.clients[kind]
+	if c == nil {
+		c = newClientMetrics(m.reg, kind)
+		m.clients[kind] = c
+	}
+	return kgo.WithHooks(c)
+}
+
+func newClientMetrics(reg *prometheus.Registry, kind string) *clientMetrics {
+	labels := prometheus.Labels{"client": kind}
+	c := &clientMetrics{clients: map[*kgo.Client]struct{}{}}
+	c.Metrics = kprom.NewMetrics(namespace+"_kafka", kprom.WithStaticLabel(labels), kprom.Registerer(withoutGauges{reg}),
+		kprom.FetchAndProduceDetail(kprom.ByTopic, kprom.Records, kprom.UncompressedBytes, kprom.CompressedBytes))
+	c.Metrics.OnNewClient(nil) // registers; the client would serve the gauges only, which are made here
+	for _, g := range []struct {
+		name, help string
+		of         func(*kgo.Client) int64
+	}{
+		{"buffered_produce_records", "Records waiting to be produced.", (*kgo.Client).BufferedProduceRecords},
+		{"buffered_fetch_records", "Records fetched and not taken yet.", (*kgo.Client).BufferedFetchRecords},
+		{"buffered_fetch_bytes", "Size of the records fetched and not taken yet.", (*kgo.Client).BufferedFetchBytes},
+	} {
+		replace(reg, prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Namespace: namespace + "_kafka", Name: g.name, Help: g.help, ConstLabels: labels},
+			func() float64 { return c.sum(g.of) }))
+	}
+	return c
+}
+
+func (c *clientMetrics) sum(of func(*kgo.Client) int64) float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var n int64
+	for cl := range c.clients {
+		n += of(cl)
+	}
+	return float64(n)
+}
+
+// OnNewClient counts a client in.
+func (c *clientMetrics) OnNewClient(cl *kgo.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clients[cl] = struct{}{}
+}
+
+// OnClientClosed counts a client out.
+func (c *clientMetrics) OnClientClosed(cl *kgo.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.clients, cl)
+}
+
+// withoutGauges registers all but gauges that are computed from a client.
+type withoutGauges struct{ *prometheus.Registry }
+
+// Register implements prometheus.Registerer.
+func (r withoutGauges) Register(c prometheus.Collector) error {
+	if _, ok := c.(prometheus.GaugeFunc); ok {
+		return nil
+	}
+	r.Unregister(c)
+	return r.Registry.Register(c)
+}
+
+// MustRegister implements prometheus.Registerer.
+func (r withoutGauges) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		if err := r.Register(c); err != nil {
+			panic(err)
+		}
+	}
+}
