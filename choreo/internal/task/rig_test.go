@@ -47,7 +47,8 @@ type rig struct {
 func newRig(t *testing.T, topics map[string]int32) *rig {
 	t.Helper()
 	r := &rig{t: t, brokers: startBroker(t), group: groupName(t)}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,6 +129,9 @@ func (r *rig) id(name string) [16]byte {
 func (r *rig) committed(name string, p int32) int64 {
 	r.t.Helper()
 	os, err := r.adm.FetchOffsets(r.t.Context(), r.group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return -1
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
