@@ -77,10 +77,22 @@ func TestViewShowsWhatReadReads(t *testing.T) {
 }
 
 func TestViewCountsOnlyNumbers(t *testing.T) {
-	for value, want := range map[string]int{"": 0, "7": 7, "007": 7, "2147483647": 2147483647, "2147483648": 0, "-1": 0, "+1": 0, "1.5": 0, "99999999999999999999": 0} {
+	for value, want := range map[string]int{"": 0, "7": 7, "007": 7, "2147483647": 2147483647, "2147483648": 0, "-1": 0, "+1": 0, "1.5": 0, "99999999999999999999": 0,
+		"18446744073709551617": 0, "9999999999": 0} {
 		view := cloudevent.ViewOf(binary(nil, "ce_choreohops", value))
 		if got := view.Hops(); got != want {
 			t.Errorf("hops of %q are %d, want %d", value, got, want)
+		}
+	}
+}
+
+func TestViewShowsNoAttributesOfWhatIsNotBinary(t *testing.T) {
+	document := structured()
+	document.Headers = append(document.Headers, headers("ce_type", "other", "ce_correlationid", "other", "ce_choreohops", "7")...)
+	for name, r := range map[string]*kgo.Record{"structured": document, "no event": {Headers: headers("ce_correlationid", "other", "ce_choreohops", "7")}} {
+		view := cloudevent.ViewOf(r)
+		if view.Type() != nil || view.CorrelationID() != nil || view.Hops() != 0 {
+			t.Errorf("%s: view shows type %q, correlation id %q, %d hops", name, view.Type(), view.CorrelationID(), view.Hops())
 		}
 	}
 }

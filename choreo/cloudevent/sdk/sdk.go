@@ -53,10 +53,10 @@ func ToSDK(e cloudevent.Event) (event.Event, error) {
 		context.Extensions[name] = value
 	}
 	if e.Attempt != 0 {
-		context.Extensions["choreoattempt"] = int32(e.Attempt) //nolint:gosec // Validate keeps it within 32 bits
+		context.Extensions["choreoattempt"] = int32(e.Attempt) // Validate keeps it within 32 bits
 	}
 	if e.Hops != 0 {
-		context.Extensions["choreohops"] = int32(e.Hops) //nolint:gosec // Validate keeps it within 32 bits
+		context.Extensions["choreohops"] = int32(e.Hops) // Validate keeps it within 32 bits
 	}
 	isJSON := cloudevent.IsJSON(e.DataContentType) && utf8.Valid(e.Data) && json.Valid(e.Data)
 	return event.Event{Context: context, DataEncoded: e.Data, DataBase64: e.Data != nil && !isJSON}, nil
