@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // Fence is the lock between the gate of the pipeline and whoever ends the
@@ -17,7 +18,8 @@ import (
 type Fence struct {
 	mu   sync.Mutex
 	open map[*Incarnation]struct{}
-	down error // not nil: between CloseAll and Reopen
+	down error  // not nil: between CloseAll and Reopen
+	mark uint64 // of the last transaction at the gate
 }
 
 // ErrClosed is what an incarnation's cause wraps when Close was given none.
@@ -72,10 +74,11 @@ type Incarnation struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	home atomic.Pointer[Source]
+
 	// The rest is guarded by fence.mu.
 
 	closed bool
-	home   *Source
 
 	// holders is the number of transactions that passed the gate with results
 	// of this incarnation and have not ended; idle is closed when it becomes 0
@@ -103,9 +106,7 @@ func (i *Incarnation) Standing() bool {
 // have no source of their own, which are a timer's doing: the commit is what
 // makes the broker check our membership. Call it before submitting such.
 func (i *Incarnation) SetHome(s *Source) {
-	i.fence.mu.Lock()
-	defer i.fence.mu.Unlock()
-	i.home = s
+	i.home.Store(s)
 }
 
 // Close ends the ownership: no result of it passes the gate any more. A
@@ -162,12 +163,19 @@ func (i *Incarnation) Wait(ctx context.Context) error {
 	return nil
 }
 
-// ours reports whether a transaction that holds the incarnation may still
-// commit under a newer generation of the group. fence.mu is held.
-func (i *Incarnation) ours() bool { return !i.closed || i.waiting > 0 }
-
-// hold notes that a transaction holds the incarnation. fence.mu is held.
-func (i *Incarnation) hold() { i.holders++ }
+// ours reports whether a transaction that holds the incarnations may still
+// commit under a newer generation of the group, one that was read before the
+// call: they are open, or the revoke waits.
+func (f *Fence) ours(held []*Incarnation) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, i := range held {
+		if i.closed && i.waiting == 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // release takes note that a transaction that held the incarnations has ended.
 func (f *Fence) release(held []*Incarnation) {

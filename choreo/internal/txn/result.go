@@ -13,8 +13,7 @@ type Source struct {
 	Partition int32
 	Offsets   *offsets.Tracker
 
-	slot int // in the commit of the transaction at the gate, and
-	mark uint64
+	mark uint64 // of the last transaction that commits it; guarded by the fence's lock
 }
 
 // NoOffset as a Result's Offset finishes nothing: its source's offset is
@@ -43,11 +42,20 @@ type Result struct {
 	// Done, if not nil, is called exactly once: with true when the transaction
 	// is known to have committed, with false when the result was dropped (then
 	// the work may still have been committed, if an answer was lost; the broker
-	// knows). Calls with true come in the order of submission. It must not
+	// knows). Calls with true come in the order of submission, on goroutines of
+	// the pipeline; after Run has returned Submit itself calls it. It must not
 	// block nor call the pipeline's Drain or Close, but may Submit.
 	Done func(committed bool)
 
 	bytes int
+}
+
+// source is the one whose offset is committed with the result.
+func (r *Result) source() *Source {
+	if r.Source != nil {
+		return r.Source
+	}
+	return r.Inc.home.Load()
 }
 
 func (r *Result) done(committed bool) {

@@ -1,0 +1,160 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// maxEpoch is the producer epoch from which on a lane is made anew before it is
+// used: the next bump would overflow, and brokers before 4.3 can hang then
+// (KAFKA-20090).
+const maxEpoch = 32766
+
+// lane is one transactional producer, and the goroutine that drives it. Turns
+// in each stage go from lane to lane in a ring.
+type lane struct {
+	number int
+	id     string // transactional id
+	client *kgo.Client
+	turns  [stages]chan struct{}
+	next   *lane
+
+	batch []*Result // reused
+}
+
+// open makes the lane's client and initializes its transactional id, which ends
+// what a predecessor left open and fences its late requests. ctx bounds it.
+func (p *Pipeline) open(ctx context.Context, number int) (*lane, error) {
+	l := &lane{number: number, id: p.cfg.TransactionalID(number)}
+	for s := range l.turns {
+		l.turns[s] = make(chan struct{}, 1)
+	}
+	return l, p.connect(ctx, l)
+}
+
+// connect gives the lane a new client.
+func (p *Pipeline) connect(ctx context.Context, l *lane) error {
+	for {
+		client, err := kgo.NewClient(p.options(l.id)...)
+		if err != nil {
+			return fmt.Errorf("making the client of %s: %w", l.id, err)
+		}
+		id, epoch, err := client.ProducerID(ctx)
+		if err == nil && id < 0 {
+			err = errors.New("the broker gave no producer id")
+		}
+		if err != nil {
+			p.discard(client)
+			return fmt.Errorf("initializing transactional id %s: %w", l.id, err)
+		}
+		if epoch < maxEpoch {
+			l.client = client
+			return nil
+		}
+		p.discard(client) // the next initialization gets a new id and epoch 0
+	}
+}
+
+// renew replaces the client of a lane whose epoch is exhausted.
+func (p *Pipeline) renew(ctx context.Context, l *lane) error {
+	_, epoch, err := l.client.ProducerID(ctx)
+	if err != nil || epoch < maxEpoch {
+		return err
+	}
+	p.discard(l.client)
+	l.client = nil
+	return p.connect(ctx, l)
+}
+
+// discard closes a client in the background: it neither flushes nor aborts, but
+// may wait for a connection being made. Run waits for all of them at its end.
+func (p *Pipeline) discard(client *kgo.Client) {
+	if client != nil {
+		p.closing.Go(client.Close)
+	}
+}
+
+// options are those of a lane's client.
+func (p *Pipeline) options(transactionalID string) []kgo.Opt {
+	stage := p.deadline()
+	return append(append([]kgo.Opt{}, p.cfg.ClientOptions...),
+		kgo.TransactionalID(transactionalID),
+		kgo.TransactionTimeout(p.cfg.Timeout),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(partitioner(p.cfg.Manual)),
+		kgo.ProducerBatchMaxBytesFn(p.cfg.BatchBytes),
+		kgo.BrokerMaxWriteBytes(2*maxBatchBytes),
+		// A transaction's records are buffered whole and then sent, so that each
+		// partition's are one batch and each broker's one request.
+		kgo.ProducerLinger(0),
+		kgo.ManualFlushing(),
+		kgo.MaxBufferedRecords(1<<30),
+		// All that may hang ends with the transaction's own deadline.
+		kgo.RecordDeliveryTimeout(stage),
+		kgo.ProduceRequestTimeout(stage),
+		kgo.RequestTimeoutOverhead(max(stage/2, 100*time.Millisecond)),
+		kgo.RetryTimeout(stage),
+		kgo.RetryBackoffFn(func(tries int) time.Duration {
+			return min(time.Millisecond<<min(tries, 8), 250*time.Millisecond)
+		}),
+		kgo.ConcurrentTransactionsBackoff(5*time.Millisecond),
+		kgo.MetadataMinAge(100*time.Millisecond),
+		kgo.DisableClientMetrics(),
+		kgo.WithLogger(laneLogger{p.cfg.Logger.With("transactional_id", transactionalID)}),
+	)
+}
+
+// deadline is how long after the gate a transaction must be through: well below
+// the time-out after which the broker aborts it, so that none is aborted that
+// is still going to be ended.
+func (p *Pipeline) deadline() time.Duration { return p.cfg.Timeout / 10 * 8 }
+
+// openAll makes all lanes side by side, or none.
+func (p *Pipeline) openAll(ctx context.Context) ([]*lane, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	lanes := make([]*lane, p.cfg.Lanes)
+	errs := make([]error, p.cfg.Lanes)
+	var wg sync.WaitGroup
+	for i := range lanes {
+		wg.Go(func() { lanes[i], errs[i] = p.open(ctx, i) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		for _, l := range lanes {
+			p.discard(l.client)
+		}
+		return nil, err
+	}
+	for i, l := range lanes {
+		l.next = lanes[(i+1)%len(lanes)]
+	}
+	return lanes, nil
+}
+
+// laneLogger passes warnings of a lane's client on, and what the client says of
+// every single transaction at level debug only.
+type laneLogger struct{ log *slog.Logger }
+
+// Level is what the client may skip to format.
+func (l laneLogger) Level() kgo.LogLevel {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelWarn
+}
+
+// Log writes one line.
+func (l laneLogger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	to := slog.LevelDebug
+	if level == kgo.LogLevelWarn || level == kgo.LogLevelError {
+		to = slog.LevelWarn // an error of the client is one that the pipeline mends
+	}
+	l.log.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
+}
