@@ -134,6 +134,8 @@ func (e Event[T]) decl() *eventDecl {
 	if d.codec == nil {
 		d.codec = JSON{}
 	}
+	read := decoder[T](d.codec)
+	d.decode = func(b []byte) (any, error) { return read(b) }
 	if e.Key != nil {
 		d.key = func(v any) string { return e.Key(v.(T)) }
 	}
@@ -147,4 +149,5 @@ type eventDecl struct {
 	codec       Codec
 	payload     reflect.Type
 	key         func(any) string // nil: the correlation id
+	decode      func([]byte) (any, error)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -362,6 +364,9 @@ func (s *State[S]) declare(p *plan) {
 	x := &statePlan{state: s.Name, retain: s.Retain}
 	p.states = append(p.states, x)
 	codec := s.codec()
+	if len(s.When) == 0 {
+		p.mistake("state %q: When is empty, so it never changes", s.Name)
+	}
 	for _, t := range s.When {
 		if t.on == nil {
 			p.mistake("state %q: When has an empty Transition; make it with When, Then or ThenAny", s.Name)
@@ -434,4 +439,13 @@ func (r Retention) declare(p *plan) {
 		p.mistake("Retention: Flow is %v and Grace is %v; neither may be negative", r.Flow, r.Grace)
 	}
 	p.retain = r
+}
+
+// inputTopics are the topics that the service hears, without prefix, sorted.
+func (p *plan) inputTopics() []string {
+	seen := map[string]bool{}
+	for _, h := range p.hears {
+		seen[h.event.Topic] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
 }

@@ -31,8 +31,10 @@ var ErrUndeclared = errors.New("choreo: event is not declared")
 
 // FlowOf returns the correlation id that [Service.Publish] gives to the flow
 // started under an idempotency key: the UUIDv5 of service and key.
-func (s *Service) FlowOf(idempotencyKey string) string {
-	return uuid.NewSHA1(uuid.NewSHA1(publishSpace, []byte(s.name)), []byte(idempotencyKey)).String()
+func (s *Service) FlowOf(idempotencyKey string) string { return flowOfKey(s.name, idempotencyKey) }
+
+func flowOfKey(service, key string) string {
+	return uuid.NewSHA1(uuid.NewSHA1(publishSpace, []byte(service)), []byte(key)).String()
 }
 
 // publishSpace is the UUID namespace of published flows.

@@ -32,9 +32,6 @@ func (p *plan) validate() {
 		p.validateRetry("reaction", r.reaction, r.policy)
 	}
 	for _, s := range p.states {
-		if len(s.when) == 0 {
-			p.mistake("state %q: When is empty, so it never changes", s.state)
-		}
 		if s.retain < 0 {
 			p.mistake("state %q: Retain is %v; it must not be negative", s.state, s.retain)
 		}
@@ -46,7 +43,7 @@ func (p *plan) validate() {
 			seen[t.on.Type] = true
 		}
 	}
-	if len(p.hears) == 0 && len(p.starts) == 0 {
+	if len(p.steps)+len(p.reacts)+len(p.states)+len(p.starts) == 0 {
 		p.mistake("nothing is declared: a service hears an event (Step, Reaction, State) or says one (Starts)")
 	}
 }

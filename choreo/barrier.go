@@ -1,0 +1,338 @@
+package choreo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/internal/journal"
+)
+
+// The barrier keeps a step's runs and its compensation apart, whatever order
+// their events arrive in. What a flow's journal says of a step decides:
+//
+//	                     the step's event      a compensation trigger
+//	nothing              runs                  cancels, says Cancel's event
+//	it ran               (duplicate)           undoes, says the undo's event
+//	it was rejected      (duplicate)           cancels, says Cancel's event
+//	given up, dead       (duplicate)           Unknown, then says Cancel's event
+//	a pivot that ran     (duplicate)           nothing: it has answered
+//	cancelled            nothing               nothing: it has answered
+
+// stepRun runs a step on one of its events.
+type stepRun struct {
+	*stepPlan
+	on *alternativePlan
+}
+
+func (s *stepRun) name() string     { return s.step }
+func (s *stepRun) settings() policy { return s.policy }
+
+func (s *stepRun) handle(r *run) verdict {
+	m := r.e.metrics.step(s.step)
+	if r.attempt == 0 {
+		if _, cancelled := r.store().Cancelled(r.flow, s.step); cancelled {
+			m.skipped.Inc()
+			return done
+		}
+		if _, ran := r.store().Run(r.flow, s.step, r.hash); ran {
+			m.duplicates.Inc()
+			return done
+		}
+		in, err := s.on.decode(r.event.Data)
+		if err != nil {
+			s.bury(r, reasonUndecodable, &decodeError{s.on.event.Type, err})
+			return done
+		}
+		r.decoded = in
+	}
+	var out any
+	err := r.try(s, doingDo, func(ctx context.Context) (err error) {
+		out, err = s.do(ctx, r.decoded)
+		return err
+	})
+	if err == nil {
+		e, sayErr := r.say(s.emit, out, s.step, kindDid, 0)
+		if sayErr != nil {
+			s.bury(r, reasonUnsayable, sayErr)
+			return done
+		}
+		if s.record(r, journal.Did, e) {
+			m.did.Inc()
+		}
+		return done
+	}
+	if r.left() {
+		return dropped
+	}
+	for i := range s.fail {
+		if match, ok := s.fail[i].match(err); ok {
+			if s.sayFailure(r, &s.fail[i], match, kindFailed, journal.Failed) {
+				m.failed.Inc()
+			}
+			return done
+		}
+	}
+	if _, ok := errors.AsType[*Rejection](err); ok {
+		s.bury(r, reasonRejected, fmt.Errorf("step %q has no Fail for it (FailWith): %w", s.step, err))
+		return done
+	}
+	if v, ok := r.again(s.policy.retry, false); ok {
+		m.retries.Inc()
+		r.logger(s.step).Warn("attempt failed, will be repeated", "attempt", r.attempt, "in", time.Duration(v), "error", err)
+		return v
+	}
+	if s.giveUp != nil {
+		if s.sayFailure(r, s.giveUp, err, kindGaveUp, journal.GaveUp) {
+			m.gaveUp.Inc()
+			r.logger(s.step).Error("gave up", "attempts", r.attempt, "error", err)
+		}
+		return done
+	}
+	s.bury(r, reasonExhausted, err)
+	return done
+}
+
+// record journals how the run ended. Its payloads are kept only where a
+// compensation may need them. A run too large to be journalled is dead.
+func (s *stepPlan) record(r *run, status journal.Status, out journal.Event) bool {
+	keep := s.undo != nil && status == journal.Did ||
+		s.unknown != nil && r.attempt > 0 && (status == journal.GaveUp || status == journal.Dead)
+	if !keep {
+		out.Data = nil
+	}
+	x := journal.Run{Step: s.step, Hash: r.hash, Status: status, Attempts: uint32(r.attempt), In: r.causing(keep), Out: out}
+	if r.journal(s.step)(r.store().PutRun(r.flow, x, r.now())) {
+		return true
+	}
+	x.Status, x.In.Data, x.Out = journal.Dead, nil, journal.Event{}
+	r.journal(s.step)(r.store().PutRun(r.flow, x, r.now()))
+	return false
+}
+
+// sayFailure says the event that an error becomes.
+func (s *stepRun) sayFailure(r *run, f *failurePlan, err error, kind string, status journal.Status) bool {
+	var payload any
+	if p := protect(func() { payload = f.make(r.decoded, err) }); p != nil {
+		s.bury(r, reasonUnsayable, errors.Join(p, err))
+		return false
+	}
+	e, sayErr := r.say(f.event, payload, s.step, kind, 0)
+	if sayErr != nil {
+		s.bury(r, reasonUnsayable, errors.Join(sayErr, err))
+		return false
+	}
+	return s.record(r, status, e)
+}
+
+// bury makes the event a dead letter and records that the run ended so.
+func (s *stepRun) bury(r *run, reason string, err error) {
+	r.deadLetter(s.step, reason, err)
+	s.record(r, journal.Dead, journal.Event{})
+}
+
+// stepTrigger compensates or cancels a step.
+type stepTrigger struct {
+	*stepPlan
+	trigger *triggerPlan
+}
+
+func (s *stepTrigger) name() string     { return s.step }
+func (s *stepTrigger) settings() policy { return s.policy }
+
+func (s *stepTrigger) handle(r *run) verdict {
+	if r.attempt == 0 && r.undoing == nil {
+		if v, settled := s.settle(r); settled {
+			return v
+		}
+	}
+	for len(r.undoing) > 0 {
+		if err := s.undoNewest(r); err != nil {
+			if r.left() {
+				return dropped
+			}
+			return s.undoFailed(r, err)
+		}
+		r.e.stuck.remove(r)
+		r.undoing, r.attempt = r.undoing[1:], 0
+	}
+	return s.answer(r)
+}
+
+// settle decides what a trigger means for the step, by the barrier's table. It
+// leaves in r.undoing the runs to undo, newest first.
+func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
+	m := r.e.metrics.step(s.step)
+	if _, cancelled := r.store().Cancelled(r.flow, s.step); cancelled {
+		m.duplicates.Inc()
+		return done, true
+	}
+	runs := r.store().Runs(r.flow, s.step)
+	if len(runs) == 0 && r.forgotten() {
+		r.deadLetter(s.step, reasonForgotten, fmt.Errorf(
+			"the flow began more than %v ago and its state is no longer kept; raise Retention.Flow above the longest flow", r.e.plan.retain.Flow))
+		return done, true
+	}
+	for _, x := range runs {
+		if s.pivot && (x.Status == journal.Did || x.Status == journal.Failed) {
+			m.skipped.Inc()
+			return done, true
+		}
+		if x.Status == journal.Did && !s.trigger.undoes {
+			m.skipped.Inc() // it ran, and this event cancels only what has not run
+			return done, true
+		}
+	}
+	for _, x := range runs {
+		switch {
+		case x.Status == journal.Did:
+			r.undoing = append(r.undoing, x)
+		case (x.Status == journal.GaveUp || x.Status == journal.Dead) && x.Attempts > 0 && s.unknown != nil:
+			r.undoing = append(r.undoing, x)
+		}
+	}
+	r.trigger = &r.event
+	return 0, false
+}
+
+// undoNewest undoes r.undoing[0] and says so.
+func (s *stepTrigger) undoNewest(r *run) error {
+	x := r.undoing[0]
+	r.undoes = r.e.idempotencyKey(x.Hash, s.step, doingDo)
+	in, err := s.readIn(x)
+	if err != nil {
+		r.attempt++
+		return err
+	}
+	m := r.e.metrics.step(s.step)
+	if x.Status != journal.Did {
+		if err := r.try(s, doingUndo, func(ctx context.Context) error { return s.unknown(ctx, in) }); err != nil {
+			return err
+		}
+		s.markUndone(r, x)
+		return nil
+	}
+	out, err := s.decodeOut(x.Out.Data)
+	if err != nil {
+		r.attempt++
+		return &decodeError{x.Out.Type, err}
+	}
+	var undone any
+	if err := r.try(s, doingUndo, func(ctx context.Context) (err error) {
+		undone, err = s.undo(ctx, in, out)
+		return err
+	}); err != nil {
+		return err
+	}
+	if _, err := r.say(s.undone, undone, s.step, kindUndone, int(x.Seq)); err != nil {
+		return err
+	}
+	s.markUndone(r, x)
+	m.undone.Inc()
+	return nil
+}
+
+func (s *stepTrigger) markUndone(r *run, x journal.Run) {
+	x.Status, x.By = journal.Undone, r.asTrigger(true)
+	x.In.Data, x.Out.Data = nil, nil
+	r.journal(s.step)(r.store().PutRun(r.flow, x, r.now()))
+}
+
+// readIn decodes the run's input as it was said then, by the alternative that
+// reads its type.
+func (s *stepPlan) readIn(x journal.Run) (any, error) {
+	if x.In.Data == nil {
+		return nil, fmt.Errorf("the run of step %q on event %q was recorded by a version that declared no compensation for it, so its payload was not kept", s.step, x.In.ID)
+	}
+	for i := range s.on {
+		if s.on[i].event.Type == x.In.Type {
+			in, err := s.on[i].decode(x.In.Data)
+			if err != nil {
+				return nil, &decodeError{x.In.Type, err}
+			}
+			return in, nil
+		}
+	}
+	return nil, fmt.Errorf("step %q ran on an event of type %q, which it no longer declares; add it again with AnyOf or Upcast", s.step, x.In.Type)
+}
+
+// undoFailed retries for ever: a compensation that is given up is money lost.
+func (s *stepTrigger) undoFailed(r *run, err error) verdict {
+	m := r.e.metrics.step(s.step)
+	m.retries.Inc()
+	v, _ := r.again(s.policy.retry, true)
+	r.e.stuck.add(r, s.step)
+	level := r.logger(s.step).Error
+	if _, ok := errors.AsType[*Rejection](err); ok {
+		err = fmt.Errorf("a compensation must not be rejected, it is taken for a failure: %w", err)
+	}
+	level("compensation failed, will be repeated until it succeeds", "attempt", r.attempt, "in", time.Duration(v), "error", err)
+	return v
+}
+
+// answer says Cancel's event where nothing was undone, and closes the barrier.
+func (s *stepTrigger) answer(r *run) verdict {
+	undone := false
+	for _, x := range r.store().Runs(r.flow, s.step) {
+		undone = undone || x.Status == journal.Undone && x.By.Hash == r.hash && x.Out.Type != ""
+	}
+	if !undone && s.trigger.cancel != nil {
+		if err := s.sayCancel(r); err != nil {
+			r.deadLetter(s.step, reasonUndecodable, err)
+		} else {
+			r.e.metrics.step(s.step).cancelled.Inc()
+		}
+	}
+	r.journal(s.step)(r.store().PutCancelled(r.flow, journal.Cancelled{Step: s.step, By: []journal.Trigger{r.asTrigger(true)}}, r.now()))
+	return done
+}
+
+func (s *stepTrigger) sayCancel(r *run) error {
+	var payload any
+	var err error
+	if p := protect(func() { payload, err = s.trigger.cancel.answer(r.event.Data) }); p != nil {
+		return p
+	}
+	if err != nil {
+		return &decodeError{s.trigger.on.Type, err}
+	}
+	_, err = r.say(s.trigger.cancel.emit, payload, s.step, kindCancelled, 0)
+	return err
+}
+
+// forgotten reports that the flow is older than its state is kept: what is not
+// remembered of it may have happened.
+func (r *run) forgotten() bool {
+	started := r.started()
+	return !started.IsZero() && time.Since(started) > r.e.plan.retain.Flow
+}
+
+// stuckRuns knows the compensations that have failed and wait for their next
+// attempt.
+type stuckRuns struct {
+	mu   sync.Mutex
+	runs map[*run]string
+}
+
+func (s *stuckRuns) add(r *run, step string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runs == nil {
+		s.runs = map[*run]string{}
+	}
+	s.runs[r] = step
+}
+
+func (s *stuckRuns) remove(r *run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.runs, r)
+}
+
+func (s *stuckRuns) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.runs)
+}

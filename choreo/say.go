@@ -1,0 +1,134 @@
+package choreo
+
+import (
+	"fmt"
+	"reflect"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
+)
+
+const (
+	// maxHops stops runaway cycles: an event further than this from the start
+	// of its flow is a dead letter.
+	maxHops = 100
+
+	// attributeStarted is the extension that tells when a flow's first event
+	// was said, in milliseconds since 1970. With it a service can tell a flow
+	// that it never heard of from one that it has forgotten.
+	attributeStarted = "choreostarted"
+)
+
+// say encodes an event that a handler emits, and adds it to the run's records.
+// Its id is derived, so that a repeated attempt says the same event.
+func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (journal.Event, error) {
+	data, err := encode(d, payload, r.e.cfg.MaxEventBytes)
+	if err != nil {
+		return journal.Event{}, err
+	}
+	key := r.flow
+	if d.key != nil {
+		if p := protect(func() { key = d.key(payload) }); p != nil {
+			return journal.Event{}, fmt.Errorf("compute the Key of %s: %w", d.Type, p)
+		}
+	}
+	ev := cloudevent.Event{
+		ID:              derive(r.hash, r.e.plan.service, step, kind+"/"+d.Type, number),
+		Source:          r.e.source,
+		Type:            d.Type,
+		Time:            time.Now(),
+		DataContentType: d.codec.ContentType(),
+		CorrelationID:   r.flow,
+		CausationID:     r.event.ID,
+		PartitionKey:    key,
+		Service:         r.e.plan.service,
+		Step:            step,
+		Kind:            cloudevent.Kind(kind),
+		Attempt:         r.attempt,
+		Hops:            r.event.Hops + 1,
+		Outcome:         d.Outcome.String(),
+		Extensions:      r.startedExtension(),
+		Data:            data,
+	}
+	ev.TraceParent, ev.TraceState = r.e.tracing.carry(r)
+	rec, err := ev.Record(r.e.names.topic(d.Topic))
+	if err != nil {
+		return journal.Event{}, fmt.Errorf("say %s: %w", d.Type, err)
+	}
+	r.records = append(r.records, rec)
+	r.ended = r.ended || d.Outcome != NotAnOutcome
+	return journal.Event{Source: ev.Source, ID: ev.ID, Type: ev.Type, ContentType: ev.DataContentType, Data: data}, nil
+}
+
+// sayAll says a handler's emissions, all or none: an undeclared one is an
+// error that names it.
+func (r *run) sayAll(out Emissions, allowed map[string]*eventDecl, step string) error {
+	before := len(r.records)
+	for i, em := range out {
+		d, ok := allowed[em.Type]
+		var err error
+		if !ok {
+			err = fmt.Errorf("%w: %q says %q; add it to what the handler may say", ErrUndeclared, step, em.Type)
+		} else {
+			_, err = r.say(d, em.Data, step, kindDid, i)
+		}
+		if err != nil {
+			r.records = r.records[:before]
+			return err
+		}
+	}
+	return nil
+}
+
+// started is when the flow's first event was said, as far as its events tell.
+func (r *run) started() time.Time {
+	if v, ok := r.event.Extensions[attributeStarted]; ok {
+		if ms, err := strconv.ParseInt(v, 10, 64); err == nil {
+			return time.UnixMilli(ms)
+		}
+	}
+	if r.event.CausationID == "" {
+		return r.event.Time
+	}
+	return time.Time{}
+}
+
+func (r *run) startedExtension() map[string]string {
+	if r.extensions == nil {
+		if t := r.started(); !t.IsZero() {
+			r.extensions = map[string]string{attributeStarted: strconv.FormatInt(t.UnixMilli(), 10)}
+		}
+	}
+	return r.extensions
+}
+
+// encode encodes a payload as its declaration says.
+func encode(d *eventDecl, payload any, limit int) (data []byte, err error) {
+	if t := reflect.TypeOf(payload); t != d.payload && (t == nil || !t.AssignableTo(d.payload)) {
+		return nil, fmt.Errorf("say %s: its payload is declared as %v, not %v", d.Type, d.payload, t)
+	}
+	if p := protect(func() { data, err = d.codec.Marshal(payload) }); p != nil {
+		err = p
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode the payload of %s: %w", d.Type, err)
+	}
+	if len(data) > limit {
+		return nil, fmt.Errorf("say %s: %w", d.Type, &tooBigError{len(data), limit})
+	}
+	return data, nil
+}
+
+// protect turns a panic of user code into an error.
+func protect(f func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{p, debug.Stack()}
+		}
+	}()
+	f()
+	return nil
+}

@@ -1,0 +1,143 @@
+package choreo
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+type in struct{ ID string }
+type out struct{ ID string }
+type other struct{ N int }
+
+var (
+	heard   = Event[in]{Type: "test.heard", Topic: "a"}
+	said    = Event[out]{Type: "test.said", Topic: "b"}
+	undone  = Event[out]{Type: "test.undone", Topic: "b"}
+	refused = Event[out]{Type: "test.refused", Topic: "b"}
+	trouble = Event[in]{Type: "test.trouble", Topic: "c"}
+)
+
+func do(context.Context, in) (out, error)        { return out{}, nil }
+func undo(context.Context, in, out) (out, error) { return out{}, nil }
+func unknown(context.Context, in) error          { return nil }
+
+func step() Step[in, out] {
+	return Step[in, out]{Name: "act", On: heard, Do: do, Emit: said}
+}
+
+func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
+	with := func(change func(*Step[in, out])) Declaration {
+		s := step()
+		change(&s)
+		return s
+	}
+	for _, c := range []struct {
+		name  string
+		decls []Declaration
+		want  []string // each in one mistake
+	}{
+		{"a good step", []Declaration{step()}, nil},
+		{"everything a step can have", []Declaration{with(func(s *Step[in, out]) {
+			s.Compensate = Undo(undo, undone, trouble).Unknown(unknown)
+			s.Cancel = []Cancellation{CancelOn(trouble, func(in) out { return out{} }, refused)}
+			s.Fail = Failures[in]{FailWith(func(in, *Rejection) out { return out{} }, refused)}
+			s.GiveUp = GiveUpAs(func(in, error) out { return out{} }, Event[out]{Type: "test.unavailable", Topic: "b"})
+		})}, nil},
+		{"nothing", nil, []string{"nothing is declared"}},
+		{"a nil state", []Declaration{step(), (*State[in])(nil)}, []string{"declaration 2 is nil"}},
+		{"no name", []Declaration{with(func(s *Step[in, out]) { s.Name = "" })}, []string{"Name is missing"}},
+		{"a name that is none", []Declaration{with(func(s *Step[in, out]) { s.Name = "Pay Now" })}, []string{`"Pay Now"`}},
+		{"one name twice", []Declaration{step(), Reaction[in]{Name: "act", On: heard, Do: func(context.Context, in) (Emissions, error) { return nil, nil }}},
+			[]string{`"act": Name is already used`}},
+		{"a former name that is in use", []Declaration{step(), with(func(s *Step[in, out]) { s.Name, s.Formerly = "act2", []string{"act"} })},
+			[]string{"Formerly is already used"}},
+		{"no trigger", []Declaration{with(func(s *Step[in, out]) { s.On = nil })}, []string{`"act": On is missing`}},
+		{"no function", []Declaration{with(func(s *Step[in, out]) { s.Do = nil })}, []string{`"act": Do is missing`}},
+		{"no type", []Declaration{with(func(s *Step[in, out]) { s.Emit = Event[out]{Topic: "b"} })}, []string{"Type is missing"}},
+		{"no topic", []Declaration{with(func(s *Step[in, out]) { s.Emit = Event[out]{Type: "x"} })}, []string{"Topic is missing"}},
+		{"a topic that is none", []Declaration{with(func(s *Step[in, out]) { s.Emit.Topic = "b c" })}, []string{"not a Kafka topic name"}},
+		{"the runtime's topic", []Declaration{with(func(s *Step[in, out]) { s.Emit.Topic = "svc.journal" })}, []string{"belongs to the runtime"}},
+		{"one type on two topics", []Declaration{step(), Starts(Event[out]{Type: "test.said", Topic: "elsewhere"})}, []string{`Topic is "b" in one place and "elsewhere"`}},
+		{"one type with two payloads", []Declaration{step(), Starts(Event[other]{Type: "test.said", Topic: "b"})}, []string{"one view of an event"}},
+		{"one type with two codecs", []Declaration{step(), Starts(Event[out]{Type: "test.said", Topic: "b", Codec: Bytes{}})}, []string{"Codec is"}},
+		{"one type with two outcomes", []Declaration{step(), Starts(Event[out]{Type: "test.said", Topic: "b", Outcome: Failed})}, []string{"Outcome is"}},
+		{"a key that is not the correlation id", []Declaration{with(func(s *Step[in, out]) {
+			s.On = Event[in]{Type: "test.heard", Topic: "a", Key: func(i in) string { return i.ID }}
+		})}, []string{"Key is not the correlation id"}},
+		{"the same by way of the inbox", []Declaration{Topic{Name: "a", Inbox: true}, with(func(s *Step[in, out]) {
+			s.On = Event[in]{Type: "test.heard", Topic: "a", Key: func(i in) string { return i.ID }}
+		})}, nil},
+		{"a pivot with compensation", []Declaration{with(func(s *Step[in, out]) { s.Pivot, s.Compensate = true, Undo(undo, undone, trouble) })}, []string{"a Pivot has no Compensate"}},
+		{"give up and compensate without unknown", []Declaration{with(func(s *Step[in, out]) {
+			s.Compensate = Undo(undo, undone, trouble)
+			s.GiveUp = GiveUpAs(func(in, error) out { return out{} }, refused)
+		})}, []string{"GiveUp and Compensate without Unknown"}},
+		{"unknown without undo", []Declaration{with(func(s *Step[in, out]) { s.Compensate = Compensation[in, out]{}.Unknown(unknown) })}, []string{"Unknown without Undo"}},
+		{"undo on nothing", []Declaration{with(func(s *Step[in, out]) { s.Compensate = Undo(undo, undone) })}, []string{"names no event that sets it off"}},
+		{"undo without function", []Declaration{with(func(s *Step[in, out]) { s.Compensate = Undo[in, out, out](nil, undone, trouble) })}, []string{"no undo function"}},
+		{"give up is the refusal", []Declaration{with(func(s *Step[in, out]) {
+			s.Fail = Failures[in]{FailWith(func(in, *Rejection) out { return out{} }, refused)}
+			s.GiveUp = GiveUpAs(func(in, error) out { return out{} }, refused)
+		})}, []string{"an outage must not be taken for a refusal"}},
+		{"its trigger compensates it", []Declaration{with(func(s *Step[in, out]) { s.Compensate = Undo(undo, undone, heard) })}, []string{"it can only do one"}},
+		{"its own event compensates it", []Declaration{with(func(s *Step[in, out]) { s.Compensate = Undo(undo, undone, said) })}, []string{"would compensate it at once"}},
+		{"the same alternative twice", []Declaration{with(func(s *Step[in, out]) { s.On = AnyOf[in](heard, heard) })}, []string{"On has event"}},
+		{"an empty failure", []Declaration{with(func(s *Step[in, out]) { s.Fail = Failures[in]{{}} })}, []string{"empty Failure"}},
+		{"an empty cancellation", []Declaration{with(func(s *Step[in, out]) { s.Cancel = []Cancellation{{}} })}, []string{"empty Cancellation"}},
+		{"senseless retries", []Declaration{with(func(s *Step[in, out]) {
+			s.Retry = Retry{Attempts: -1, First: -time.Second, Max: -1, Over: -1}
+			s.Timeout = -1
+		})}, []string{"Retry.Attempts is -1", "Retry.First is -1s", "Retry.Max is -1ns", "Retry.Over is -1ns", "Timeout is -1ns"}},
+		{"first wait above the longest", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{First: time.Minute, Max: time.Second} })}, []string{"longer than Retry.Max"}},
+		{"a state that never changes", []Declaration{&State[in]{Name: "s"}}, []string{"never changes"}},
+		{"a transition twice", []Declaration{&State[in]{Name: "s", When: []Transition[in]{
+			When(heard, func(*in, in) {}), When(heard, func(*in, in) {})}}}, []string{"When has event"}},
+		{"an empty transition", []Declaration{&State[in]{Name: "s", When: []Transition[in]{{}}}}, []string{"empty Transition"}},
+		{"no tasks", []Declaration{step(), Tasks(0)}, []string{"at least 1"}},
+		{"negative retention", []Declaration{step(), Retention{Flow: -1}}, []string{"neither may be negative"}},
+		{"a topic twice", []Declaration{step(), Topic{Name: "a"}, Topic{Name: "a"}}, []string{"declared twice"}},
+		{"senseless partitions", []Declaration{step(), Topic{Name: "a", Partitions: -1, Replication: -2}}, []string{"Partitions is -1 and Replication is -2"}},
+		{"HTTP without a handler", []Declaration{step(), HTTP{Addr: ":0"}}, []string{"Handler is missing"}},
+		{"several at once", []Declaration{with(func(s *Step[in, out]) { s.Name, s.Do, s.On = "", nil, nil })},
+			[]string{"Name is missing", "Do is missing", "On is missing"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := NewService("svc", c.decls...).Validate()
+			if len(c.want) == 0 {
+				if err != nil {
+					t.Fatalf("a good declaration is refused: %v", err)
+				}
+				return
+			}
+			d, ok := errors.AsType[*DeclarationError](err)
+			if !ok {
+				t.Fatalf("got %v, want a *DeclarationError", err)
+			}
+			for _, want := range c.want {
+				n := 0
+				for _, m := range d.Mistakes {
+					if strings.Contains(m.Error(), want) {
+						n++
+					}
+				}
+				if n != 1 {
+					t.Errorf("%d mistakes say %q, want 1:\n%v", n, want, err)
+				}
+			}
+			if len(d.Mistakes) != len(c.want) {
+				t.Errorf("%d mistakes, want %d:\n%v", len(d.Mistakes), len(c.want), err)
+			}
+		})
+	}
+}
+
+func TestServiceNameIsValidated(t *testing.T) {
+	for _, name := range []string{"", "Order", "a b", "-a", strings.Repeat("a", 64)} {
+		if err := NewService(name, step()).Validate(); err == nil {
+			t.Errorf("service name %q is taken", name)
+		}
+	}
+}

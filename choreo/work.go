@@ -1,0 +1,337 @@
+package choreo
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
+	"github.com/choreography-go/choreography/choreo/internal/sched"
+	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// run is the work on one event: all handlers that hear it, one after the
+// other, and what they said. It is one item of the scheduler, which never runs
+// two items of a flow at once, and one result of the pipeline, so what the
+// handlers of an event say and journal is committed together.
+type run struct {
+	e     *engine
+	in    *input
+	rec   *kgo.Record
+	event cloudevent.Event
+	hears *hearing
+	flow  string
+	hash  journal.Hash
+
+	next    int // the handler at work
+	before  int // records of the handlers before it
+	attempt int // of that handler, from 1
+	began   time.Time
+	decoded any           // the step's input, once decoded
+	undoing []journal.Run // what is left to undo
+	trigger *cloudevent.Event
+	undoes  string // idempotency key of the run being undone
+	doing   string // do, undo or unknown
+
+	records    []*kgo.Record
+	extensions map[string]string // of what the run says
+	changes    []journal.Change
+	at         time.Time // of the journal records
+	ended      bool      // an outcome was heard or said
+	result     txn.Result
+	ctx        runContext
+}
+
+// verdict is what a handler says of the run: done, dropped, or to be called
+// again after a time.
+type verdict time.Duration
+
+const (
+	done    verdict = -1
+	dropped verdict = -2
+)
+
+func newRun(e *engine, in *input, rec *kgo.Record, ev cloudevent.Event, h *hearing) *run {
+	r := &run{e: e, in: in, rec: rec, event: ev, hears: h, flow: flowOf(rec, &ev)}
+	r.hash = journal.HashOf(ev.Source, ev.ID)
+	return r
+}
+
+// flowOf is the correlation id of an event; one that has none is the start of
+// a flow named by its key, or else by its id.
+func flowOf(rec *kgo.Record, ev *cloudevent.Event) string {
+	if ev.CorrelationID != "" {
+		return ev.CorrelationID
+	}
+	if k := string(rec.Key); validCorrelationID(k) {
+		return k
+	}
+	return ev.ID
+}
+
+// Run works on the event until it is done, or has to wait for another attempt.
+func (r *run) Run() time.Duration {
+	for ; r.next < len(r.hears.handlers); r.next++ {
+		if !r.in.owned.inc.Standing() {
+			r.drop()
+			return sched.Done
+		}
+		h := r.hears.handlers[r.next]
+		if r.attempt == 0 && r.undoing == nil {
+			r.before = len(r.records)
+		}
+		switch v := h.handle(r); {
+		case v == done:
+			r.attempt, r.decoded, r.undoing, r.trigger, r.undoes = 0, nil, nil, nil, ""
+		case v == dropped:
+			r.drop()
+			return sched.Done
+		default:
+			return time.Duration(v)
+		}
+	}
+	r.finish()
+	return sched.Done
+}
+
+// finish submits what was said and journalled.
+func (r *run) finish() {
+	if r.event.Outcome != "" || r.hears.event.Outcome != NotAnOutcome {
+		r.ended = true
+	}
+	for _, c := range r.changes {
+		r.records = append(r.records, c.Record(r.e.names.journal, r.in.owned.partition, r.at))
+	}
+	if r.ended {
+		r.in.owned.store.Ended(r.flow, time.Now())
+	}
+	r.result = txn.Result{Inc: r.in.owned.inc, Source: r.in.Source, Offset: r.rec.Offset, Records: r.records, Done: r.committed}
+	r.e.pipe.Submit(&r.result)
+}
+
+// drop gives up an event whose task is no longer ours.
+func (r *run) drop() { r.e.room.give(r.rec) }
+
+// committed is told by the pipeline what became of the result.
+func (r *run) committed(ok bool) {
+	r.e.room.give(r.rec)
+	if !ok {
+		return
+	}
+	r.e.metrics.lag.Observe(time.Since(r.rec.Timestamp).Seconds())
+	if len(r.changes) > 0 {
+		r.in.owned.store.Commit(r.changes...)
+		r.e.watchers.wake(r.flow)
+	}
+	r.e.gated(r.in)
+}
+
+// journal notes a change to be written with the result. One that is too large
+// for the journal makes the event a dead letter, and takes back what the
+// handler said: it returns false.
+func (r *run) journal(step string) func(journal.Change, error) bool {
+	return func(c journal.Change, err error) bool {
+		if err != nil {
+			clear(r.records[r.before:])
+			r.records = r.records[:r.before]
+			r.deadLetter(step, reasonTooBig, err)
+			return false
+		}
+		r.changes = append(r.changes, c)
+		return true
+	}
+}
+
+// now is the time of the run's journal records, the same for all of them.
+func (r *run) now() time.Time {
+	if r.at.IsZero() {
+		r.at = time.Now()
+	}
+	return r.at
+}
+
+func (r *run) store() *journal.Store { return r.in.owned.store }
+
+// causing is the event as the journal keeps it.
+func (r *run) causing(keepData bool) journal.Event {
+	ev := journal.Event{Source: r.event.Source, ID: r.event.ID, Type: r.event.Type, ContentType: r.event.DataContentType}
+	if keepData {
+		ev.Data = r.event.Data
+		if ev.Data == nil {
+			ev.Data = []byte{}
+		}
+	}
+	return ev
+}
+
+func (r *run) asTrigger(answered bool) journal.Trigger {
+	return journal.Trigger{Hash: r.hash, ID: r.event.ID, Type: r.event.Type, Answered: answered}
+}
+
+// metadata is what Meta tells.
+func (r *run) metadata() Metadata {
+	m := Metadata{
+		Flow: r.flow, EventID: r.event.ID, Source: r.event.Source, Type: r.event.Type, Time: r.event.Time,
+		Cause: r.event.CausationID, Undoes: r.undoes, Attempt: r.attempt,
+	}
+	if r.next < len(r.hears.handlers) {
+		m.Step = r.hears.handlers[r.next].name()
+	}
+	hash := r.hash
+	if len(r.undoing) > 0 {
+		hash = r.undoing[0].Hash
+	}
+	m.IdempotencyKey = r.e.idempotencyKey(hash, m.Step, r.doing)
+	return m
+}
+
+const (
+	doingDo   = "do"
+	doingUndo = "undo"
+)
+
+// idempotencyKey is hash(event, service, step, do|undo): the same for every
+// attempt, on every instance.
+func (e *engine) idempotencyKey(event journal.Hash, step, doing string) string {
+	return derive(event, e.plan.service, step, doing, 0)
+}
+
+// derive makes ids: 128 bits of SHA-256, as unpadded base64url.
+func derive(event journal.Hash, service, step, kind string, number int) string {
+	b := make([]byte, 0, 128)
+	b = append(b, event[:]...)
+	b = append(b, service...)
+	b = append(b, 0)
+	b = append(b, step...)
+	b = append(b, 0)
+	b = append(b, kind...)
+	b = append(b, 0)
+	b = strconv.AppendInt(b, int64(number), 10)
+	sum := sha256.Sum256(b)
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// runContext is the context of an attempt: it answers for the run itself, so
+// that Meta costs no allocation.
+type runContext struct {
+	context.Context
+	run *run
+}
+
+func (c *runContext) Value(key any) any {
+	if _, ok := key.(runKey); ok {
+		return c.run
+	}
+	return c.Context.Value(key)
+}
+
+// try makes one attempt: context, timeout, span, middleware, metrics, panics.
+func (r *run) try(h handler, doing string, f func(context.Context) error) (err error) {
+	if r.attempt == 0 {
+		r.began = time.Now()
+	}
+	r.attempt++
+	r.doing = doing
+	name, timeout := h.name(), h.settings().timeout
+	m := r.e.metrics.step(name)
+	ctx := r.in.owned.ctx
+	ctx, span := r.e.tracing.start(ctx, r, name)
+	if timeout > 0 {
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		stop := r.e.overdue.after(timeout, r, name, cancel)
+		defer func() { stop(); cancel(nil) }()
+	}
+	r.ctx = runContext{ctx, r}
+	attempt := f
+	for i := len(r.e.wrap) - 1; i >= 0; i-- {
+		attempt = r.e.wrap[i](attempt)
+	}
+	start := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{p, debug.Stack()}
+		}
+		m.seconds.Observe(time.Since(start).Seconds())
+		if err != nil && context.Cause(ctx) == ErrTimeout {
+			err = errors.Join(ErrTimeout, err)
+		}
+		span.end(err)
+	}()
+	return attempt(&r.ctx)
+}
+
+// left reports that the attempt failed because the task is no longer ours:
+// whatever came of it, it is not for us to say.
+func (r *run) left() bool { return !r.in.owned.inc.Standing() }
+
+// again says when the next attempt is due, or that there is none. Waits have
+// full jitter, so that flows which failed together do not return together.
+func (r *run) again(p Retry, forever bool) (verdict, bool) {
+	p = p.withDefaults()
+	if !forever {
+		if r.attempt >= p.Attempts || p.Over > 0 && time.Since(r.began) >= p.Over {
+			return 0, false
+		}
+	}
+	wait := p.First
+	for i := 1; i < r.attempt && wait < p.Max; i++ {
+		wait *= 2
+	}
+	wait = min(wait, p.Max)
+	return verdict(rand.Int64N(int64(wait) + 1)), true
+}
+
+// logger has flow, event and step on every line.
+func (r *run) logger(step string) *slog.Logger {
+	return runLogger(r.e.log, r.flow, r.event.ID, step)
+}
+
+// overdue knows the attempts that have outlived their timeout and still run:
+// each blocks its flow until it returns.
+type overdue struct {
+	mu   sync.Mutex
+	runs map[*run]string
+}
+
+// after cancels an attempt at its timeout and from then on counts it as
+// overdue, until stop is called.
+func (o *overdue) after(d time.Duration, r *run, step string, cancel context.CancelCauseFunc) (stop func()) {
+	t := time.AfterFunc(d, func() {
+		cancel(ErrTimeout)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.runs == nil {
+			o.runs = map[*run]string{}
+		}
+		o.runs[r] = step
+	})
+	return func() {
+		if t.Stop() {
+			return
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.runs, r)
+	}
+}
+
+// byStep counts overdue attempts.
+func (o *overdue) byStep() map[string]int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := map[string]int{}
+	for _, step := range o.runs {
+		n[step]++
+	}
+	return n
+}
