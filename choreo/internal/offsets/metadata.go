@@ -42,9 +42,9 @@ const (
 	more  = 2 // digits of this length follow
 	spare = more
 
-	// maxStep bounds what one more record adds to the digits: the block before
-	// it grows to any length, and it begins one of its own.
-	maxStep = 63 + 1
+	// maxStep is the most that one more record adds to the digits: the block
+	// before it grows from one digit to 63, and it begins one of its own.
+	maxStep = 62 + 1
 )
 
 // ErrMetadata says that the metadata of a committed offset cannot be read, so

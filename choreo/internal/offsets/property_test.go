@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"math"
 	"slices"
 	"testing"
 
@@ -206,7 +207,9 @@ func TestModel(t *testing.T) {
 			},
 			"": func(t *rapid.T) { m.commit(t) },
 		})
-		// Whatever finishes last, it comes to an end.
+		// Whatever finishes last, it comes to an end; one more record shows that,
+		// also where the last finished ones were compacted away.
+		m.log = append(m.log, o)
 		for m.read < len(m.log) || len(m.handed) > 0 {
 			for m.read < len(m.log) && m.t.Room() {
 				m.begin(t)
@@ -217,7 +220,7 @@ func TestModel(t *testing.T) {
 			}
 			m.commit(t)
 		}
-		if c := m.commit(t); len(m.log) > 0 && c.Offset <= m.log[len(m.log)-1] || c.Metadata != "" {
+		if c := m.commit(t); c.Offset != o+1 || c.Metadata != "" {
 			t.Fatalf("ends with %+v", c)
 		}
 	})
@@ -251,4 +254,32 @@ func TestRoomIsEnough(t *testing.T) {
 			t.Fatal("no room though all is finished")
 		}
 	})
+}
+
+// The last one that there is room for may be as far away as offsets go.
+func TestRoomForTheWidestGap(t *testing.T) {
+	for limit := MinMetadata; limit < MinMetadata+8; limit++ {
+		longest := 0
+		for n := int64(1); ; n += 2 {
+			tr, err := New(0, "", Limit(limit))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for o := range n {
+				tr.Begin(o, 0)
+			}
+			if !tr.Room() {
+				break
+			}
+			tr.Begin(math.MaxInt64-1, 0)
+			for o := int64(1); o < n; o += 2 {
+				tr.Finish(o)
+			}
+			tr.Finish(math.MaxInt64 - 1)
+			longest = max(longest, len(tr.Commit().Metadata))
+		}
+		if longest > limit || longest < limit-1 {
+			t.Errorf("metadata of up to %d bytes, limit %d", longest, limit)
+		}
+	}
 }

@@ -52,7 +52,6 @@ type Tracker struct {
 	// inherited are the offsets from next on that the predecessor finished;
 	// end is where the last of them ended.
 	inherited []span
-	end       int64
 
 	next     int64 // the smallest offset that may be handed out
 	epoch    int32 // of the record at next-1; -1: not known
@@ -111,10 +110,6 @@ func New(start int64, metadata string, options ...Option) (*Tracker, error) {
 	if t.inherited, err = decode(start, metadata); err != nil {
 		return nil, fmt.Errorf("read what is finished beyond committed offset %d: %w", start, err)
 	}
-	t.end = start
-	if n := len(t.inherited); n > 0 {
-		t.end = t.inherited[n-1].to
-	}
 	return t, nil
 }
 
@@ -129,14 +124,16 @@ func (t *Tracker) Next() int64 {
 
 // Room reports whether the next record may be handed out: whatever of all
 // that is handed out, it included, finishes first, Commit's metadata will not
-// exceed the limit. After false it becomes true again when enough has finished.
-// What the predecessor had handed out always has room.
+// exceed the limit. After false it becomes true again when enough has finished,
+// at the latest when all has. A successor has room for all that its predecessor
+// handed out, if its limit is not lower.
 func (t *Tracker) Room() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	// The predecessor had room for all it handed out, but where its last one was
-	// compacted away since, a new one takes its place: hence a second reserve.
-	return t.next < t.end || t.cost+2*maxStep <= t.budget
+	// The blocks of the ring bound the metadata, as joining blocks never costs
+	// more. Inherited spans need no count: with the blocks before them they are
+	// blocks of the predecessor, or joined ones, and so within its bound.
+	return t.cost+maxStep <= t.budget
 }
 
 // Begin takes note that the record at offset, written under leaderEpoch, is
@@ -377,7 +374,6 @@ func (t *Tracker) compact() {
 	to := t.head
 	for i := t.head; i < t.tail; {
 		r, after := *t.at(i), t.after(i)
-		r.epoch = t.at(after - 1).epoch
 		r.mate = to
 		ring[to&uint64(size-1)] = r
 		to++
