@@ -1,0 +1,97 @@
+package choreo
+
+import (
+	"cmp"
+	"mime"
+	"slices"
+
+	"github.com/choreography-go/choreography/choreo/contract"
+)
+
+// Contract returns what the service hears and says, as data: for comparison
+// with those of other services (contract.Check), and for people. Its error is
+// the *[DeclarationError] of [Service.Validate].
+func (s *Service) Contract() (contract.Contract, error) {
+	p := newPlan(s)
+	if err := p.err(); err != nil {
+		return contract.Contract{}, err
+	}
+	return p.contract(), nil
+}
+
+func (p *plan) contract() contract.Contract {
+	c := contract.Contract{Service: p.service, Tasks: int(p.tasks)}
+	for _, h := range p.hears {
+		heard := contract.Heard{Event: h.event.contract(), ViaInbox: h.stateful && p.topics[h.event.Topic].Inbox}
+		for _, x := range h.handlers {
+			heard.By = append(heard.By, contract.Hearer{Name: x.name(), Role: roleOf(x)})
+		}
+		c.Hears = append(c.Hears, heard)
+	}
+	slices.SortFunc(c.Hears, func(a, b contract.Heard) int { return cmp.Compare(a.Type, b.Type) })
+
+	said := map[string]*contract.Said{}
+	say := func(d *eventDecl, by contract.Sayer) {
+		x := said[d.Type]
+		if x == nil {
+			x = &contract.Said{Event: d.contract(), Outcome: d.Outcome.String()}
+			said[d.Type] = x
+		}
+		if !slices.Contains(x.By, by) {
+			x.By = append(x.By, by)
+		}
+	}
+	for _, d := range p.starts {
+		say(d, contract.Sayer{Kind: kindStarted})
+	}
+	for _, s := range p.steps {
+		for _, x := range s.says() {
+			say(x.event, contract.Sayer{Name: s.step, Kind: x.kind})
+		}
+	}
+	for _, s := range p.states {
+		for _, d := range s.emits {
+			say(d, contract.Sayer{Name: s.state, Kind: kindDid})
+		}
+	}
+	for _, r := range p.reacts {
+		for _, d := range r.emits {
+			say(d, contract.Sayer{Name: r.reaction, Kind: kindDid})
+		}
+	}
+	for _, x := range said {
+		c.Says = append(c.Says, *x)
+	}
+	slices.SortFunc(c.Says, func(a, b contract.Said) int { return cmp.Compare(a.Type, b.Type) })
+	return c
+}
+
+func roleOf(h handler) contract.Role {
+	switch h := h.(type) {
+	case *stepTrigger:
+		if h.trigger.undoes {
+			return contract.Compensates
+		}
+		return contract.Cancels
+	case *stateApply:
+		return contract.Changes
+	case *reactionRun:
+		return contract.Reacts
+	}
+	return contract.Runs
+}
+
+func (d *eventDecl) contract() contract.Event {
+	e := contract.Event{Type: d.Type, Topic: d.Topic, ContentType: d.codec.ContentType()}
+	if t, _, err := mime.ParseMediaType(e.ContentType); err != nil || t != "application/json" {
+		e.Note = "no JSON, so there is no schema"
+		return e
+	}
+	schema, err := contract.SchemaOf(d.payload)
+	if err != nil {
+		e.Note = err.Error()
+		return e
+	}
+	e.Schema = schema
+	return e
+}
