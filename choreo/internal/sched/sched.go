@@ -62,7 +62,7 @@ type Stats struct {
 	Running     int // items that run
 	Waiting     int // items that run again later, each blocking its key
 	QueuedKeys  int // keys that could run but for the limit
-	QueuedItems int // items that neither run nor wait
+	QueuedItems int // items that have not begun
 }
 
 // Scheduler runs items. All methods are safe for concurrent use. Make one with
