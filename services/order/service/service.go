@@ -1,0 +1,60 @@
+// Package service declares the order service: what it says and hears, what it
+// keeps of an order, and its HTTP interface. What the events mean for an order
+// is in package domain.
+package service
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/choreography-go/choreography/choreo"
+	"github.com/choreography-go/choreography/services/order/domain"
+)
+
+var (
+	placed    = choreo.Event[domain.Placed]{Type: "com.example.order.placed.v1", Topic: "orders"}
+	confirmed = choreo.Event[domain.Confirmed]{Type: "com.example.order.confirmed.v1", Topic: "orders", Outcome: choreo.Succeeded}
+	cancelled = choreo.Event[domain.Cancelled]{Type: "com.example.order.cancelled.v1", Topic: "orders", Outcome: choreo.Failed}
+
+	authorized  = choreo.Event[domain.PaymentAuthorized]{Type: "com.example.payment.authorized.v1", Topic: "payments"}
+	declined    = choreo.Event[domain.PaymentDeclined]{Type: "com.example.payment.declined.v1", Topic: "payments"}
+	unavailable = choreo.Event[domain.PaymentUnavailable]{Type: "com.example.payment.unavailable.v1", Topic: "payments"}
+	refunded    = choreo.Event[domain.PaymentRefunded]{Type: "com.example.payment.refunded.v1", Topic: "payments"}
+	voided      = choreo.Event[domain.PaymentVoided]{Type: "com.example.payment.voided.v1", Topic: "payments"}
+
+	shipped        = choreo.Event[domain.Shipped]{Type: "com.example.shipment.shipped.v1", Topic: "shipments"}
+	shipmentFailed = choreo.Event[domain.ShipmentFailed]{Type: "com.example.shipment.failed.v1", Topic: "shipments"}
+)
+
+// New declares the service and returns it with the handler of its HTTP
+// interface, which works while the service runs.
+func New() (*choreo.Service, http.Handler) {
+	orders := &choreo.State[domain.Order]{Name: "order", When: []choreo.Transition[domain.Order]{
+		choreo.When(placed, (*domain.Order).Place),
+		choreo.When(authorized, (*domain.Order).Authorize),
+		choreo.When(unavailable, (*domain.Order).PaymentUnavailable),
+		choreo.When(shipmentFailed, (*domain.Order).NotShipped),
+		choreo.Then(shipped, (*domain.Order).Ship, confirmed),
+		choreo.Then(declined, (*domain.Order).Decline, cancelled),
+		choreo.Then(refunded, (*domain.Order).Refund, cancelled),
+		choreo.Then(voided, (*domain.Order).Void, cancelled),
+	}}
+	svc := choreo.NewService("order",
+		choreo.Topic{Name: "orders", Partitions: 8},
+		choreo.Topic{Name: "payments", Partitions: 8},
+		choreo.Topic{Name: "shipments", Partitions: 8},
+		choreo.Starts(placed),
+		orders,
+	)
+	return svc, newHandler(orders, flows{svc})
+}
+
+// flows is how the HTTP interface starts flows.
+type flows struct{ svc *choreo.Service }
+
+func (f flows) idOf(key string) string { return f.svc.FlowOf(key) }
+
+func (f flows) place(ctx context.Context, key string, p domain.Placed) error {
+	_, err := f.svc.Publish(ctx, placed.New(p), choreo.IdempotencyKey(key))
+	return err
+}

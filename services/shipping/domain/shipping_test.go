@@ -1,0 +1,61 @@
+package domain
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+func TestShipServesItsArea(t *testing.T) {
+	cases := []struct {
+		country, postcode string
+		served            bool
+	}{
+		{"DE", "10115", true}, {"DE", "27498", false}, {"DE", "2749", true}, {"AT", "6691", false}, {"AT", "1010", true},
+		{"CH", "7562", false}, {"CH", "8001", true}, {"NL", "1012 AB", true}, {"FR", "75001", false}, {"", "", false}, {"DE", "", true},
+	}
+	for _, c := range cases {
+		t.Run(c.country+"-"+c.postcode, func(t *testing.T) {
+			s := Shipping{DefaultArea(), PaperCarrier{}}
+			got, err := s.Ship(t.Context(), "k1", PaymentAuthorized{OrderID: "o1", Address: Address{Country: c.country, Postcode: c.postcode}})
+			if c.served {
+				if err != nil || got.OrderID != "o1" || got.ParcelID == "" {
+					t.Errorf("%+v, %v", got, err)
+				}
+				return
+			}
+			refusal, ok := errors.AsType[*NotServed](err)
+			if !ok || *refusal != (NotServed{c.country, c.postcode}) || got != (Shipped{}) {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestShipAgainIsTheSameParcel(t *testing.T) {
+	s := Shipping{DefaultArea(), PaperCarrier{}}
+	ship := func(key string) string {
+		got, err := s.Ship(t.Context(), key, PaymentAuthorized{Address: Address{Country: "NL"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.ParcelID
+	}
+	if ship("k1") != ship("k1") || ship("k1") == ship("k2") {
+		t.Error("a parcel must be the same for the same key, and for no other")
+	}
+}
+
+type onStrike struct{}
+
+var errStrike = errors.New("on strike")
+
+func (onStrike) PickUp(context.Context, string, Address) (string, error) { return "", errStrike }
+
+func TestStrikeIsNoRefusal(t *testing.T) {
+	s := Shipping{DefaultArea(), onStrike{}}
+	_, err := s.Ship(t.Context(), "k1", PaymentAuthorized{Address: Address{Country: "NL"}})
+	if _, refused := errors.AsType[*NotServed](err); refused || !errors.Is(err, errStrike) {
+		t.Error(err)
+	}
+}
