@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 )
@@ -229,18 +230,15 @@ func TestStoppedTaskGoesOnOnceDecided(t *testing.T) {
 	r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})
 	r.produce("inbox", 0, seq("v", 3)...)
 	r.begun("inbox", 0, r.id("inbox"), 0)
-	a := r.instance("a").start()
+	a := r.instance("a").start(func(cfg *Config) { cfg.WatchInterval = 20 * time.Millisecond })
 	a.waitStopped(0)
-	a.owner.retryStopped()
+	eventually(t, "it was tried again", func() bool { return a.claimed()[0] > 2 })
 	a.waitStopped(0)
 	src := &Source{Topic: r.topic("inbox"), TopicID: r.id("inbox")}
 	if err := a.commit(t.Context(), src, 1); err != nil { // as the command would
 		t.Fatal(err)
 	}
-	eventually(t, "the task is open", func() bool {
-		a.owner.retryStopped()
-		return len(a.owns()) == 1
-	})
+	a.waitOpen(1)
 	eventually(t, "it reads from where the command said", func() bool {
 		return slices.Equal(a.values("inbox", 0), seq("v", 3)[1:])
 	})

@@ -221,8 +221,10 @@ func TestRewindReopensFromTheBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.owner.PipelineFailed(errors.New("lane 2: no answer"))
+	if first.Incarnation.Context().Err() == nil {
+		t.Error("an incarnation is open after PipelineFailed")
+	}
 	eventually(t, "the engine dropped everything", func() bool { return a.task(0) == nil && a.task(1) == nil })
-	<-first.Incarnation.Context().Done()
 	if err := a.owner.Status().Ready(); err == nil || !strings.Contains(err.Error(), "lane 2: no answer") {
 		t.Errorf("readiness while the pipeline is down: %v", err)
 	}
@@ -239,6 +241,28 @@ func TestRewindReopensFromTheBroker(t *testing.T) {
 	}
 	if err := a.owner.Status().Ready(); err != nil {
 		t.Errorf("not ready after the rewind: %v", err)
+	}
+}
+
+// The next ownership of a task begins when the engine has dropped the last one.
+func TestNextOwnershipWaitsForTheEndOfTheLast(t *testing.T) {
+	r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})
+	a := r.instance("a")
+	dropping, dropped := make(chan struct{}), make(chan struct{})
+	a.closing = func() { close(dropping); <-dropped; a.closing = nil }
+	a.start()
+	a.waitOpen(1)
+	a.owner.PipelineFailed(errors.New("no answer"))
+	<-dropping
+	a.owner.PipelineReady()
+	r.produce("inbox", 0, "v") // time for the broker to answer, and for an opening that does not wait
+	if n := a.claimed()[0]; n != 1 {
+		t.Errorf("%d ownerships begun while the engine drops the first", n)
+	}
+	close(dropped)
+	a.waitOpen(1)
+	if n := a.claimed()[0]; n != 2 {
+		t.Errorf("%d ownerships begun, want 2", n)
 	}
 }
 

@@ -52,7 +52,6 @@ type feed struct {
 	held    []*kgo.Record // polled and not yet taken
 	blocked bool          // the engine had no room: fetching is paused
 	queued  bool          // in ready
-	gone    bool          // removed
 }
 
 type command struct {
@@ -171,7 +170,7 @@ func (r *reader) apply(c command) {
 			if f == nil || f.src != s {
 				continue
 			}
-			f.gone, f.held = true, nil
+			f.held = nil
 			if f.blocked {
 				f.blocked = false
 				r.blocked.Add(-1)
@@ -232,7 +231,7 @@ func (r *reader) deliver(ctx context.Context) {
 		f := r.ready[0]
 		r.ready = r.ready[1:]
 		f.queued = false
-		if f.gone || len(f.held) == 0 {
+		if len(f.held) == 0 { // removed
 			continue
 		}
 		if f.src.Task.Incarnation.Context().Err() != nil {

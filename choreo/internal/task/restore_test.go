@@ -85,9 +85,10 @@ func (r *rig) leave(id string, what string) *kgo.Client {
 	r.t.Helper()
 	lane := r.lane(id)
 	r.begin(lane)
-	r.write(lane, "journal", 0, "left open by "+id)
 	if what == "offsets" {
 		r.commitIn(lane, id, "inbox", 0, 2)
+	} else {
+		r.write(lane, "journal", 0, "left open by "+id)
 	}
 	return lane
 }
@@ -118,7 +119,12 @@ func TestOpenTransactionOfDeadInstanceIsEnded(t *testing.T) {
 			if got := task.Store.(*store).applied; !slices.Equal(got, []string{"kept"}) {
 				t.Errorf("applied %q", got)
 			}
-			if err := dead.EndTransaction(t.Context(), kgoCommit); err == nil {
+			// Not dead after all: what it does next is refused.
+			err := dead.ProduceSync(t.Context(), &kgo.Record{Topic: r.topic("inbox"), Value: []byte("zombie")}).FirstErr()
+			if err == nil {
+				err = dead.EndTransaction(t.Context(), kgoCommit)
+			}
+			if err == nil {
 				t.Error("the dead instance could still commit")
 			}
 		})

@@ -262,6 +262,7 @@ type instance struct {
 	hold    func(ctx context.Context) error // until transactions have ended
 	deliver func(ctx context.Context, src *Source, recs []*kgo.Record) int
 	refuse  string // a journal key that cannot be read
+	closing func() // while the engine drops a task
 
 	mu         sync.Mutex
 	claims     map[int32]int
@@ -360,6 +361,9 @@ func (i *instance) Opened(t *Task) error {
 }
 
 func (i *instance) Closed(t *Task) {
+	if i.closing != nil {
+		i.closing()
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.open[t.Partition] != t {
