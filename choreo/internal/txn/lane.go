@@ -96,7 +96,7 @@ func (p *Pipeline) options(transactionalID string) []kgo.Opt {
 		kgo.ManualFlushing(),
 		kgo.MaxBufferedRecords(1<<30),
 		// All that may hang ends with the transaction's own deadline.
-		kgo.RecordDeliveryTimeout(stage),
+		kgo.RecordDeliveryTimeout(max(stage, time.Second)), // it takes no less
 		kgo.ProduceRequestTimeout(stage),
 		kgo.RequestTimeoutOverhead(max(stage/2, 100*time.Millisecond)),
 		kgo.RetryTimeout(stage),

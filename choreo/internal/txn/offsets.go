@@ -32,7 +32,8 @@ const (
 	accepted verdict = iota
 	askAgain         // the lane's last transaction is not through: 1 ms
 	askOther         // the coordinator moves or loads: find it again
-	rejoined         // the group has another generation
+	askLater         // the group rebalances
+	askAnew          // the group has another generation
 	refused
 )
 
@@ -52,10 +53,11 @@ func judge(codes []int16, asked int) (verdict, error) {
 			errors.Is(err, kerr.CoordinatorNotAvailable),
 			errors.Is(err, kerr.CoordinatorLoadInProgress):
 			v = askOther
+		case errors.Is(err, kerr.RebalanceInProgress):
+			v = askLater
 		case errors.Is(err, kerr.IllegalGeneration),
-			errors.Is(err, kerr.StaleMemberEpoch),
-			errors.Is(err, kerr.RebalanceInProgress):
-			v = rejoined
+			errors.Is(err, kerr.StaleMemberEpoch):
+			v = askAnew
 		default:
 			v = refused
 		}
@@ -127,10 +129,9 @@ func (c *committer) send(ctx context.Context) *Error {
 	backoff := newBackoff(5*time.Millisecond, 100*time.Millisecond)
 	for {
 		if c.as.member == "" { // no membership (any more): the group client may be about to have one
-			if err := c.renew(ctx, &backoff); err != nil {
+			if err := c.renew(ctx, &backoff, true); err != nil {
 				return err
 			}
-			continue
 		}
 		coordinator, err := c.p.coordinator(ctx, c.client)
 		if err != nil {
@@ -151,9 +152,9 @@ func (c *committer) send(ctx context.Context) *Error {
 			c.p.cfg.Observer.Retried(RetryCoordinator)
 			c.p.forgetCoordinator(coordinator)
 			err = pause(ctx, backoff.next(), err)
-		case rejoined:
+		case askLater, askAnew:
 			c.p.cfg.Observer.Retried(RetryGeneration)
-			if err := c.renew(ctx, &backoff); err != nil {
+			if err := c.renew(ctx, &backoff, v == askAnew); err != nil {
 				return err
 			}
 			continue
@@ -164,26 +165,28 @@ func (c *committer) send(ctx context.Context) *Error {
 	}
 }
 
-// renew takes the group's newest generation, if all that the transaction holds
-// is still ours. While the group client knows no newer one it pauses.
-func (c *committer) renew(ctx context.Context, backoff *backoff) *Error {
-	// The membership is read before the fence is asked: what was ours after
-	// that was ours in this generation.
-	now := c.p.membership()
-	if !c.p.cfg.Fence.ours(c.held) {
-		return c.failure(ReasonRevoked, errors.New("the group has a new generation, and a task of this transaction was given up or lost"))
-	}
-	switch {
-	case now.member == "" || now == c.as:
-		if err := pause(ctx, backoff.next(), errors.New("the group is not joined again in time")); err != nil {
+// renew takes the group's newest membership, if all that the transaction holds
+// is still ours. It waits until the group client knows one, another one than
+// ours if ours will not do.
+func (c *committer) renew(ctx context.Context, backoff *backoff, another bool) *Error {
+	for first := true; ; first = false {
+		// The membership is read before the fence is asked: what was ours after
+		// that was ours in this generation.
+		now := c.p.membership()
+		if !c.p.cfg.Fence.ours(c.held) {
+			return c.failure(ReasonRevoked, errors.New("the group has a new generation, and a task of this transaction was given up or lost"))
+		}
+		if c.as.member != "" && now.member != "" && now.member != c.as.member {
+			return c.failure(ReasonMembership, errors.New("the member id changed: the session was lost in between"))
+		}
+		if now.member != "" && (now != c.as || !another && !first) {
+			c.as = now
+			return nil
+		}
+		if err := pause(ctx, backoff.next(), errors.New("the group is not joined (again) in time")); err != nil {
 			return c.failure(ReasonMembership, err)
 		}
-		return nil
-	case c.as.member != "" && now.member != c.as.member:
-		return c.failure(ReasonMembership, errors.New("the member id changed: the session was lost in between"))
 	}
-	c.as = now
-	return nil
 }
 
 func (c *committer) failure(reason Reason, err error) *Error {

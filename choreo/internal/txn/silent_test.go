@@ -1,0 +1,146 @@
+package txn
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func TestRule6SilentOffsetsRideInTheNextTransaction(t *testing.T) {
+	r := newRig(t, rigConfig{})
+	inc, a, b := r.fence.Open(0), r.source(0, 10), r.source(1, 10)
+	silent1 := r.submit(inc, a, 0)
+	silent2 := r.submit(inc, b, 0)
+	stays(t, "nothing is committed for silent offsets alone", func() bool { return len(r.calls(kTxnCommit, kCommit)) == 0 })
+	silent1.notYet(t)
+	loud := r.submit(inc, a, 1, "x")
+	for _, d := range []told{silent1, silent2, loud} {
+		d.is(t, true)
+	}
+	commits := r.calls(kTxnCommit, kCommit)
+	if len(commits) != 1 || commits[0].key != kTxnCommit {
+		t.Fatalf("%d commits", len(commits))
+	}
+	if at := partitionsOf(commits[0]); at[0] != 2 || at[1] != 1 {
+		t.Errorf("committed %v", at)
+	}
+}
+
+func TestRule6SilentOffsetsAreCommittedPlainlyAfterAWhile(t *testing.T) {
+	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = 20 * time.Millisecond }})
+	inc, src := r.fence.Open(0), r.source(0, 10)
+	for o := range 3 {
+		r.submit(inc, src, int64(o)).is(t, true)
+		r.hasCommitted(0, int64(o+1))
+	}
+	if commits := r.calls(kTxnCommit, kCommit); len(commits) != 3 || len(filter(commits, kCommit)) != 3 {
+		t.Errorf("commits: %v", commits)
+	}
+	member, generation := r.member.GroupMetadata()
+	req := r.calls(kCommit)[0].req.(*kmsg.OffsetCommitRequest)
+	if req.MemberID != member || req.Generation != generation || member == "" {
+		t.Errorf("committed as %q in %d, is %q in %d", req.MemberID, req.Generation, member, generation)
+	}
+	r.submit(inc, src, 3, "x").is(t, true) // and transactions go on
+	r.hasCommitted(0, 4)
+}
+
+func TestRule6APlainCommitIsAloneInThePipeline(t *testing.T) {
+	r := newRig(t, rigConfig{})
+	inc, src := r.fence.Open(0), r.source(0, 10)
+	ends, commits := make(chan call, 10), make(chan call, 10)
+	endGoes, commitGoes := make(chan struct{}), make(chan struct{})
+	end, commit := once(kEnd, 1, r.hold(ends, endGoes)), once(kCommit, 1, r.hold(commits, commitGoes))
+	r.intercept(func(c call) (kmsg.Response, error, bool) {
+		if c.key == kCommit {
+			return commit(c)
+		}
+		return end(c)
+	})
+	first := r.submit(inc, src, 0, "1")
+	receive(t, ends, "the end of the first transaction")
+	silent := r.submit(inc, src, 1)
+	drained := make(chan error, 1)
+	go func() { drained <- r.pipe.Drain(context.Background()) }()
+	stays(t, "no plain commit while a transaction is in flight", func() bool { return len(r.calls(kCommit)) == 0 })
+	close(endGoes)
+	first.is(t, true)
+	receive(t, commits, "the plain commit")
+	second := r.submit(inc, src, 2, "2")
+	stays(t, "no transaction begins before the plain commit is answered", func() bool { return len(r.calls(kTxnCommit)) == 1 })
+	silent.notYet(t)
+	close(commitGoes)
+	silent.is(t, true)
+	second.is(t, true)
+	if err := receive(t, drained, "the end of Drain"); err != nil {
+		t.Error(err)
+	}
+	r.hasCommitted(0, 3)
+}
+
+func TestRule6OfAPlainCommitOnlyAnAnswerIsRetried(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		treat  func(call) (kmsg.Response, error, bool)
+		sends  int
+		reason Reason
+	}{
+		{"the coordinator moved", answer(kerr.NotCoordinator), 2, ""},
+		{"a rebalance is completing", answer(kerr.RebalanceInProgress), 2, ""},
+		{"the answer is lost", lose, 1, ReasonNoAnswer},
+		{"unknown member", answer(kerr.UnknownMemberID), 1, ReasonMembership},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
+			inc, src := r.fence.Open(0), r.source(0, 10)
+			gate := once(kCommit, 1, tc.treat)
+			// A rebalance that completes: the member learns of it by asking again.
+			r.intercept(gate)
+			r.submit(inc, src, 0).is(t, tc.reason == "")
+			if got := len(r.calls(kCommit)); got != tc.sends && tc.name != "a rebalance is completing" {
+				t.Errorf("sent %d times, want %d", got, tc.sends)
+			}
+			if tc.reason == "" {
+				r.hasCommitted(0, 1)
+				return
+			}
+			r.hasFailed(tc.reason)
+			r.isReady()
+			r.hasCommitted(0, -1)
+		})
+	}
+}
+
+func TestRule6AFailureWhileAPlainCommitWaitsForItsTurn(t *testing.T) {
+	r := newRig(t, rigConfig{})
+	inc, src := r.fence.Open(0), r.source(0, 10)
+	held, release := make(chan call, 1), make(chan struct{})
+	end := once(kProduce, 1, func(c call) (kmsg.Response, error, bool) {
+		r.hold(held, release)(c)
+		return refusal(c.req, kerr.InvalidRecord), nil, true
+	})
+	r.intercept(end)
+	loud := r.submit(inc, src, 0, "1")
+	receive(t, held, "the records of the transaction")
+	silent := r.submit(inc, src, 1)
+	drained := make(chan error, 1)
+	go func() { drained <- r.pipe.Drain(context.Background()) }()
+	waitFor(t, "the drain to begin", func() bool {
+		r.pipe.mu.Lock()
+		defer r.pipe.mu.Unlock()
+		return r.pipe.draining > 0
+	})
+	stays(t, "the plain commit waits", func() bool { return len(r.calls(kCommit)) == 0 })
+	close(release)
+	loud.is(t, false)
+	silent.is(t, false)
+	r.hasFailed(ReasonProduce)
+	r.isReady()
+	if err := receive(t, drained, "the end of Drain"); err != nil {
+		t.Error(err)
+	}
+	r.hasCommitted(0, -1)
+}
