@@ -47,6 +47,12 @@ type Owner struct {
 // errNotReady is why no task is opened before the first PipelineReady.
 var errNotReady = errors.New("the transaction lanes are not made yet")
 
+// fetchWait is how long a fetch of the data client waits for records. One fetch
+// per broker is under way at a time, and a partition that is added or resumed
+// meanwhile waits for its end; so it is short, at ten requests per second to
+// each broker from an idle instance.
+const fetchWait = 100 * time.Millisecond
+
 // leaveTimeout bounds leaving the group, which waits for a join in progress.
 const leaveTimeout = 3 * time.Second
 
@@ -131,7 +137,7 @@ func (o *Owner) start() error {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // what retention removed unread is said, not skipped
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
-		kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.FetchMaxWait(fetchWait),
 	)
 	if err != nil {
 		return err
