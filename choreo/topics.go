@@ -356,10 +356,20 @@ func (s *Service) CreateTopics(ctx context.Context, cfg Config) error {
 	if err := cfg.validate(); err != nil {
 		return err
 	}
-	cl, err := kgo.NewClient(cfg.kafka(clientLogger(cfg.Logger))...)
+	cl, err := adminClient(cfg)
 	if err != nil {
-		return fmt.Errorf("make the admin client: %w", err)
+		return err
 	}
 	defer cl.Close()
 	return applyTopics(ctx, kadm.NewClient(cl), p, cfg, func(string, ...any) {})
+}
+
+// adminClient is a client that sees at once what it changed: kgo answers
+// questions about topics from memory for 5 s otherwise.
+func adminClient(cfg Config, more ...kgo.Opt) (*kgo.Client, error) {
+	cl, err := kgo.NewClient(cfg.kafka(append(more, clientLogger(cfg.Logger), kgo.MetadataMinAge(10*time.Millisecond))...)...)
+	if err != nil {
+		return nil, fmt.Errorf("make the admin client: %w", err)
+	}
+	return cl, nil
 }
