@@ -1,0 +1,167 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// world is what one test has for itself: a prefix for topics and groups, the
+// processes that it starts, what it feeds and what it reads.
+type world struct {
+	t       *testing.T
+	cluster *cluster
+	prefix  string
+	dir     string
+	notes   string        // see note
+	session time.Duration // session timeout of the services
+	client  *kgo.Client   // for the administration
+	admin   *kadm.Client
+	feeder  *feeder
+	reader  *reader
+
+	mu        sync.Mutex
+	processes []*process
+	addresses map[string]string
+}
+
+func adminOf(cl *kgo.Client) *kadm.Client { return kadm.NewClient(cl) }
+
+// newWorld creates the topics of the services and begins to read what they say.
+func newWorld(t *testing.T, c *cluster, names ...string) *world {
+	t.Helper()
+	b := make([]byte, 4)
+	_, _ = rand.Read(b)
+	dir := t.TempDir()
+	w := &world{
+		t: t, cluster: c, prefix: "it" + hex.EncodeToString(b) + ".", dir: dir, notes: filepath.Join(dir, "notes"),
+		session: 6 * time.Second, addresses: map[string]string{},
+	}
+	if len(names) == 0 {
+		names = []string{"work", "ship"}
+	}
+	var err error
+	if w.client, err = kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.MetadataMinAge(50*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	w.admin = adminOf(w.client)
+	t.Cleanup(w.close)
+	began := time.Now()
+	for _, n := range names {
+		w.createTopics(services[n]())
+	}
+	t.Logf("topics created in %v", time.Since(began))
+	w.feeder = newFeeder(w)
+	w.reader = newReader(w)
+	return w
+}
+
+func (w *world) config() choreo.Config {
+	return choreo.Config{Brokers: w.cluster.brokers, TopicPrefix: w.prefix, InstanceID: "topics"}
+}
+
+func (w *world) createTopics(s *choreo.Service) {
+	w.t.Helper()
+	if err := s.CreateTopics(timeout(w.t, time.Minute), w.config()); err != nil {
+		w.t.Fatalf("create the topics of %s: %v", s.Name(), err)
+	}
+}
+
+func (w *world) close() {
+	if w.t.Failed() {
+		w.showTrouble()
+	}
+	w.stopAll()
+	if w.feeder != nil {
+		w.feeder.client.Close()
+	}
+	if w.reader != nil {
+		w.reader.close()
+	}
+	if w.cluster.external {
+		w.deleteAll()
+	}
+	w.client.Close()
+}
+
+// deleteAll leaves brokers that are not ours as they were.
+func (w *world) deleteAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	all, err := w.admin.ListTopics(ctx)
+	if err == nil {
+		names := slices.DeleteFunc(all.Names(), func(n string) bool { return !strings.HasPrefix(n, w.prefix) })
+		_, err = w.admin.DeleteTopics(ctx, names...)
+	}
+	if err != nil {
+		w.t.Logf("the topics %s* are left over: %v", w.prefix, err)
+	}
+	_, _ = w.admin.DeleteGroups(ctx, w.prefix+"work", w.prefix+"ship", w.prefix+"keep") // those of them that exist
+}
+
+func (w *world) topic(name string) string { return w.prefix + name }
+
+// notedRuns counts the calls of handlers, by what they did for which job.
+func (w *world) notedRuns() map[string]int {
+	w.t.Helper()
+	f, err := os.Open(w.notes)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer f.Close()
+	n := map[string]int{}
+	for s := bufio.NewScanner(f); s.Scan(); {
+		n[s.Text()]++
+	}
+	return n
+}
+
+// begin starts one process of each service and returns when they are ready.
+func (w *world) begin() (work, ship *process) {
+	w.t.Helper()
+	work, ship = w.start("work", "work-0"), w.start("ship", "ship-0")
+	work.awaitReady(30 * time.Second)
+	ship.awaitReady(30 * time.Second)
+	w.t.Logf("ready in %v", time.Since(work.started))
+	return work, ship
+}
+
+// openTransactions lists the ids of the service's transactions that are open.
+func (w *world) openTransactions(service string) []string {
+	w.t.Helper()
+	all, err := w.admin.ListTransactions(timeout(w.t, 10*time.Second), nil, []string{"Ongoing"})
+	if err != nil {
+		w.t.Fatalf("list transactions: %v", err)
+	}
+	return slices.DeleteFunc(all.TransactionalIDs(), func(id string) bool { return !strings.HasPrefix(id, w.prefix+service+"/") })
+}
+
+// percentile of durations; d is sorted by it.
+func percentile(d []time.Duration, p float64) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[min(len(d)-1, int(p*float64(len(d))))]
+}
+
+func spreadOf(d []time.Duration) string {
+	return fmt.Sprintf("n=%d p50=%v p90=%v p99=%v max=%v", len(d), percentile(d, .5).Round(time.Microsecond),
+		percentile(d, .9).Round(time.Microsecond), percentile(d, .99).Round(time.Microsecond), percentile(d, 1).Round(time.Microsecond))
+}
