@@ -45,17 +45,15 @@ func (e *TopicError) Error() string {
 	return fmt.Sprintf("topic %q %s: %s", e.Topic, e.What, e.Remedy)
 }
 
-// StoreError stops a task: a record of its journal could not be read into
-// memory.
+// StoreError stops a task: records of its journal could not be read.
 type StoreError struct {
 	Topic     string
 	Partition int32
-	Offset    int64
 	Err       error
 }
 
 func (e *StoreError) Error() string {
-	return fmt.Sprintf("restoring journal %q, partition %d: record at offset %d: %v", e.Topic, e.Partition, e.Offset, e.Err)
+	return fmt.Sprintf("restoring journal %q, partition %d: %v", e.Topic, e.Partition, e.Err)
 }
 
 // Unwrap is the store's own error.
@@ -86,20 +84,21 @@ func denied(err error) bool {
 	return false
 }
 
-// fatal tells whether an error of the group client can only end Run.
-func (c *Config) fatal(err error) (error, bool) {
+// fatal is what Run ends with for an error of the group client that joining
+// again cannot mend; nil for the others.
+func (c *Config) fatal(err error) error {
 	switch {
 	case errors.Is(err, kerr.FencedInstanceID):
-		return &InstanceInUseError{Group: c.Group, InstanceID: c.InstanceID}, true
+		return &InstanceInUseError{Group: c.Group, InstanceID: c.InstanceID}
 	case denied(err):
-		return fmt.Errorf("joining consumer group %q on topic %q: %w; grant the principal READ on both", c.Group, c.Inbox, err), true
+		return fmt.Errorf("joining consumer group %q on topic %q: %w; grant the principal READ on both", c.Group, c.Inbox, err)
 	case errors.Is(err, kerr.InconsistentGroupProtocol):
-		return fmt.Errorf("joining consumer group %q: %w; its members use another kind of assignment: is the name used by something else, or does the group protocol setting differ between members?", c.Group, err), true
+		return fmt.Errorf("joining consumer group %q: %w; its members use another kind of assignment: is the name used by something else, or does the group protocol setting differ between members?", c.Group, err)
 	case errors.Is(err, kerr.InvalidSessionTimeout):
-		return fmt.Errorf("joining consumer group %q: %w; a session timeout of %v is outside the broker's group.min.session.timeout.ms and group.max.session.timeout.ms", c.Group, err, c.SessionTimeout), true
+		return fmt.Errorf("joining consumer group %q: %w; a session timeout of %v is outside the broker's group.min.session.timeout.ms and group.max.session.timeout.ms", c.Group, err, c.SessionTimeout)
 	case errors.Is(err, kerr.InvalidGroupID), errors.Is(err, kerr.GroupMaxSizeReached), errors.Is(err, kerr.GroupIDNotFound),
 		errors.Is(err, kerr.UnsupportedVersion), errors.Is(err, kerr.UnsupportedAssignor):
-		return fmt.Errorf("joining consumer group %q: %w", c.Group, err), true
+		return fmt.Errorf("joining consumer group %q: %w", c.Group, err)
 	}
-	return nil, false
+	return nil
 }

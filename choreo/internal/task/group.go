@@ -57,14 +57,15 @@ func (o *Owner) revoke(nums []int32) {
 	if len(nums) == 0 {
 		return
 	}
-	if o.ctx.Err() != nil { // the client is being closed: Close has waited already
-		o.release(nums, errClosed, nil)
-		return
-	}
 	began := time.Now()
-	wait, cancel := context.WithTimeout(o.ctx, o.cfg.RebalanceTimeout*3/4)
-	defer cancel()
-	o.release(nums, errRevoked, wait)
+	list := o.take(nums)
+	if o.ctx.Err() == nil { // else the client is being closed, and Close has waited already
+		ctx, cancel := context.WithTimeout(o.ctx, o.cfg.RebalanceTimeout*3/4)
+		defer cancel()
+		o.settleAll(ctx, list, errRevoked)
+	}
+	o.endAll(list, errRevoked)
+	o.forget(list)
 	o.log.Info("tasks revoked", "tasks", nums, "after", time.Since(began).Round(time.Millisecond))
 }
 
@@ -76,7 +77,9 @@ func (o *Owner) lose(nums []int32) {
 	if len(nums) == 0 {
 		return
 	}
-	o.release(nums, errLost, nil)
+	list := o.take(nums)
+	o.endAll(list, errLost)
+	o.forget(list)
 	o.log.Warn("tasks lost: the group session ended", "tasks", nums)
 }
 
@@ -89,8 +92,8 @@ func (g groupErrors) OnGroupManageError(err error) {
 		return
 	}
 	g.o.contact.failed(err)
-	if final, ok := g.o.cfg.fatal(err); ok {
-		g.o.fail(final)
+	if final := g.o.cfg.fatal(err); final != nil {
+		g.o.cancel(final)
 		return
 	}
 	g.o.log.Warn("group session ended: joining again", "group", g.o.cfg.Group, "error", err)

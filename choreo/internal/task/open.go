@@ -161,7 +161,13 @@ func (o *Owner) restoreStore(t *tenure) (Store, error) {
 	t.mu.Lock()
 	t.restoreTook = time.Since(t.restoreBegan)
 	t.mu.Unlock()
-	return store, err
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Restored(); err != nil {
+		return nil, &StoreError{Topic: o.cfg.Journal, Partition: t.num, Err: err}
+	}
+	return store, nil
 }
 
 // checkBegun compares what the group committed with what the journal says was

@@ -137,6 +137,7 @@ func (o *Owner) start() error {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // what retention removed unread is said, not skipped
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
+		kgo.KeepRetryableFetchErrors(), // they may say that a topic is gone
 		kgo.FetchMaxWait(fetchWait),
 	)
 	if err != nil {
@@ -204,7 +205,7 @@ func (o *Owner) shut() {
 	if r != nil {
 		r.stop()
 	}
-	o.endAll(list, context.Cause(o.ctx), nil)
+	o.endAll(list, context.Cause(o.ctx))
 	if group != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 		_ = group.LeaveGroupContext(ctx) // best effort: the session ends by itself
@@ -230,9 +231,6 @@ func (o *Owner) all() []*tenure {
 	return list
 }
 
-// fail ends Run with an error.
-func (o *Owner) fail(err error) { o.cancel(err) }
-
 // StopReading takes nothing new: when it returns, Deliver is not called any
 // more. Tasks stay owned, so that what was delivered can be committed.
 func (o *Owner) StopReading() {
@@ -257,7 +255,8 @@ func (o *Owner) Close(ctx context.Context) error {
 	list := o.all()
 	o.mu.Unlock()
 	if started {
-		o.endAll(list, errClosed, ctx)
+		o.settleAll(ctx, list, errClosed)
+		o.endAll(list, errClosed)
 	}
 	o.cancel(errClosed)
 	if started {

@@ -80,9 +80,7 @@ func (o *Owner) restore(ctx context.Context, num int32, store Store, applied fun
 			if rec.Attrs.IsControl() {
 				continue
 			}
-			if err := store.Apply(rec); err != nil {
-				return &StoreError{Topic: p.topic, Partition: p.num, Offset: rec.Offset, Err: err}
-			}
+			store.Apply(rec)
 			applied()
 		}
 		if got {

@@ -59,7 +59,7 @@ func TestRestoreEqualsWhatWasCommitted(t *testing.T) {
 			if got := a.task(0).Store.(*store).applied; !slices.Equal(got, want) {
 				t.Errorf("applied %v, want %v", got, want)
 			}
-			if s := a.owner.Status().Tasks[0]; s.RestoreRecords != int64(len(want)) || (s.Restore > 0) != true {
+			if s := a.owner.Status().Tasks[0]; s.RestoreRecords != int64(len(want)) || s.Restore <= 0 {
 				t.Errorf("status says %d records in %v, want %d", s.RestoreRecords, s.Restore, len(want))
 			}
 		})
@@ -75,7 +75,7 @@ func TestUnreadableJournalStopsTheTask(t *testing.T) {
 	a.start()
 	err := a.waitStopped(0)
 	var se *StoreError
-	if !errors.As(err, &se) || se.Offset != 1 || !strings.Contains(err.Error(), "unknown format version 9") {
+	if !errors.As(err, &se) || se.Topic != r.topic("journal") || !strings.Contains(err.Error(), "offset 1: unknown format version 9") {
 		t.Errorf("stopped with %v", err)
 	}
 }

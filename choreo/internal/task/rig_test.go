@@ -213,21 +213,24 @@ type store struct {
 	applied []string
 	begun   map[string][16]byte
 	refuse  string
+	fault   error
 }
 
-func (s *store) Apply(rec *kgo.Record) error {
+func (s *store) Restored() error { return s.fault }
+
+func (s *store) Apply(rec *kgo.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := string(rec.Key)
 	if key == s.refuse {
-		return errors.New("unknown format version 9")
+		s.fault = fmt.Errorf("offset %d: unknown format version 9", rec.Offset)
+		return
 	}
 	if at, ok := strings.CutPrefix(key, begunPrefix); ok {
 		s.begun[at] = [16]byte(rec.Value)
-		return nil
+		return
 	}
 	s.applied = append(s.applied, key)
-	return nil
 }
 
 func (s *store) Begun(topic string, p int32) ([16]byte, bool) {

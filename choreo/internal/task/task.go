@@ -73,9 +73,13 @@ type Incarnation interface {
 
 // Store is the in-memory journal of one task while it is restored.
 type Store interface {
-	// Apply folds one record of the journal partition, in offset order. An
-	// error stops the task. The record is valid during the call only.
-	Apply(rec *kgo.Record) error
+	// Apply folds one committed record of the journal partition, in offset
+	// order.
+	Apply(rec *kgo.Record)
+
+	// Restored is called after the last Apply. An error, of records that
+	// cannot be read, stops the task.
+	Restored() error
 
 	// Begun returns the topic id under which an input partition was begun;
 	// ok is false when the journal does not say that it was.

@@ -151,10 +151,11 @@ func (o *Owner) settle(ctx context.Context, t *tenure) {
 	}
 }
 
-// release ends the tenures of the partition numbers side by side, and forgets
-// them: they are not ours any more.
-func (o *Owner) release(nums []int32, cause error, wait context.Context) {
+// take makes partition numbers unassigned and returns their tenures, to be ended
+// and forgotten.
+func (o *Owner) take(nums []int32) []*tenure {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	var list []*tenure
 	for _, num := range nums {
 		delete(o.assigned, num)
@@ -162,8 +163,11 @@ func (o *Owner) release(nums []int32, cause error, wait context.Context) {
 			list = append(list, t)
 		}
 	}
-	o.mu.Unlock()
-	o.endAll(list, cause, wait)
+	return list
+}
+
+// forget drops tenures that have ended.
+func (o *Owner) forget(list []*tenure) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, t := range list {
@@ -173,18 +177,24 @@ func (o *Owner) release(nums []int32, cause error, wait context.Context) {
 	}
 }
 
-// endAll ends tenures side by side. With wait, which bounds it, it first waits
-// for the transactions that hold them.
-func (o *Owner) endAll(list []*tenure, cause error, wait context.Context) {
+// settleAll closes tenures and waits for the transactions that hold them, side
+// by side.
+func (o *Owner) settleAll(ctx context.Context, list []*tenure, cause error) {
 	var wg sync.WaitGroup
 	for _, t := range list {
 		wg.Go(func() {
 			t.close(cause)
-			if wait != nil {
-				o.settle(wait, t)
-			}
-			o.end(t, cause)
+			o.settle(ctx, t)
 		})
+	}
+	wg.Wait()
+}
+
+// endAll ends tenures side by side.
+func (o *Owner) endAll(list []*tenure, cause error) {
+	var wg sync.WaitGroup
+	for _, t := range list {
+		wg.Go(func() { o.end(t, cause) })
 	}
 	wg.Wait()
 }

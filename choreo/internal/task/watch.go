@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -105,7 +106,11 @@ func (o *Owner) recommitIdle(now time.Time) {
 // noticed is told of errors of the data client that may pass.
 func (o *Owner) noticed(topic string, num int32, err error) {
 	o.contact.failed(err)
-	o.log.Warn("reading: the broker answers with an error", "topic", topic, "partition", num, "error", err)
+	level := slog.LevelWarn
+	if kerr.IsRetriable(err) { // leaders move
+		level = slog.LevelDebug
+	}
+	o.log.Log(o.ctx, level, "reading: the broker answers with an error", "topic", topic, "partition", num, "error", err)
 	for _, hint := range []error{kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID} {
 		if errors.Is(err, hint) {
 			select {

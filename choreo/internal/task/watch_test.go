@@ -66,7 +66,6 @@ func TestUnknownTopicMakesTheWatchLook(t *testing.T) {
 	a := r.instance("a").start(inputs(r, "orders"), func(cfg *Config) { cfg.WatchInterval = time.Hour })
 	a.waitOpen(1)
 	r.remove("orders")
-	a.owner.noticed(r.topic("orders"), 0, kerr.UnknownTopicID)
 	var te *TopicError
 	if err := a.waitStopped(0); !errors.As(err, &te) {
 		t.Errorf("stopped with %v", err)
