@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -242,6 +243,38 @@ func TestRewindReopensFromTheBroker(t *testing.T) {
 	if err := a.owner.Status().Ready(); err != nil {
 		t.Errorf("not ready after the rewind: %v", err)
 	}
+}
+
+// What the pipeline calls an incarnation is one here.
+var _ Incarnation = (*txn.Incarnation)(nil)
+
+// No task is opened before the lanes are made for the first time: making them
+// ends what the last process of this instance left open.
+func TestNothingOpensBeforeThePipelineIsReady(t *testing.T) {
+	r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})
+	a := r.instance("a")
+	a.early = true
+	a.start()
+	eventually(t, "the task is assigned", func() bool { return len(a.owner.Status().Tasks) == 1 })
+	if err := a.owner.Status().Ready(); err == nil || !strings.Contains(err.Error(), "lanes are not made yet") {
+		t.Errorf("readiness before the pipeline: %v", err)
+	}
+	if n := a.claimed(); len(n) != 0 {
+		t.Errorf("claimed %v before the pipeline is ready", n)
+	}
+	a.owner.PipelineReady()
+	a.waitOpen(1)
+}
+
+// With the group protocol of KIP-848 tasks are assigned and given up as well.
+func TestServerAssignor(t *testing.T) {
+	r := newRig(t, map[string]int32{"inbox": 4, "journal": 4})
+	server := func(c *Config) { c.ServerAssignor = true }
+	a := r.instance("a").start(server)
+	a.waitOpen(4)
+	b := r.instance("b").start(server)
+	b.waitOpen(2)
+	a.waitOpen(2)
 }
 
 // The next ownership of a task begins when the engine has dropped the last one.

@@ -266,6 +266,7 @@ type instance struct {
 	deliver func(ctx context.Context, src *Source, recs []*kgo.Record) int
 	refuse  string // a journal key that cannot be read
 	closing func() // while the engine drops a task
+	early   bool   // PipelineReady is left to the test
 
 	mu         sync.Mutex
 	claims     map[int32]int
@@ -312,7 +313,9 @@ func (i *instance) start(change ...func(*Config)) *instance {
 	i.owner, i.ran = o, make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	i.stop = cancel
-	o.PipelineReady()
+	if !i.early {
+		o.PipelineReady()
+	}
 	go func() { i.ran <- o.Run(ctx) }()
 	i.r.t.Cleanup(func() {
 		cancel()
