@@ -230,6 +230,7 @@ func (s *stepTrigger) undoNewest(r *run) error {
 		return err
 	}
 	s.markUndone(r, x)
+	r.answered = true
 	m.undone.Inc()
 	return nil
 }
@@ -274,11 +275,7 @@ func (s *stepTrigger) undoFailed(r *run, err error) verdict {
 
 // answer says Cancel's event where nothing was undone, and closes the barrier.
 func (s *stepTrigger) answer(r *run) verdict {
-	undone := false
-	for _, x := range r.store().Runs(r.flow, s.step) {
-		undone = undone || x.Status == journal.Undone && x.By.Hash == r.hash && x.Out.Type != ""
-	}
-	if !undone && s.trigger.cancel != nil {
+	if !r.answered && s.trigger.cancel != nil {
 		if err := s.sayCancel(r); err != nil {
 			r.deadLetter(s.step, reasonUndecodable, err)
 		} else {

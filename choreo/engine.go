@@ -67,7 +67,6 @@ type owned struct {
 // store is a journal.Store while it is restored.
 type store struct{ *journal.Store }
 
-func (s store) Apply(rec *kgo.Record) error { s.Store.Apply(rec); return nil }
 func (s store) Begun(topic string, p int32) ([16]byte, bool) {
 	return s.Store.Begun(topic, p)
 }
@@ -113,9 +112,6 @@ type input struct {
 func (e *engine) Opened(t *task.Task) error {
 	inc := t.Incarnation.(*txn.Incarnation)
 	o := &owned{partition: t.Partition, inc: inc, store: t.Store.(store).Store, ctx: inc.Context()}
-	if err := o.store.Restored(); err != nil {
-		return err
-	}
 	for _, s := range t.Sources {
 		tr, err := offsets.New(s.Offset, s.Metadata, offsets.LeaderEpoch(s.LeaderEpoch))
 		if err != nil {

@@ -58,7 +58,7 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 		Failed:        e.pipelineFailed,
 		Ready:         func() { e.owner.PipelineReady() },
 		Observer:      e.metrics,
-		// SilentAfter: cfg.IdleCommit,
+		SilentAfter:   cfg.IdleCommit,
 		Logger:        e.log,
 	})
 	if err != nil {

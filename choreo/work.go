@@ -32,15 +32,16 @@ type run struct {
 	flow  string
 	hash  journal.Hash
 
-	next    int // the handler at work
-	before  int // records of the handlers before it
-	attempt int // of that handler, from 1
-	began   time.Time
-	decoded any           // the step's input, once decoded
-	undoing []journal.Run // what is left to undo
-	trigger *cloudevent.Event
-	undoes  string // idempotency key of the run being undone
-	doing   string // do, undo or unknown
+	next     int // the handler at work
+	before   int // records of the handlers before it
+	attempt  int // of that handler, from 1
+	began    time.Time
+	decoded  any           // the step's input, once decoded
+	undoing  []journal.Run // what is left to undo
+	trigger  *cloudevent.Event
+	undoes   string // idempotency key of the run being undone
+	answered bool   // an undo's event answers the trigger
+	doing    string // do, undo or unknown
 
 	records    []*kgo.Record
 	extensions map[string]string // of what the run says
@@ -91,7 +92,7 @@ func (r *run) Run() time.Duration {
 		}
 		switch v := h.handle(r); {
 		case v == done:
-			r.attempt, r.decoded, r.undoing, r.trigger, r.undoes = 0, nil, nil, nil, ""
+			r.attempt, r.decoded, r.undoing, r.trigger, r.undoes, r.answered = 0, nil, nil, nil, "", false
 		case v == dropped:
 			r.drop()
 			return sched.Done

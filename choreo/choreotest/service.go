@@ -1,0 +1,233 @@
+package choreotest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo"
+	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Patience is how long an expectation waits for events before it fails.
+const Patience = 10 * time.Second
+
+// Service is a service that runs for the length of a test. Its methods may be
+// called from the test's goroutine only.
+type Service struct {
+	t       testing.TB
+	svc     *choreo.Service
+	brokers []string
+	produce *kgo.Client
+	admin   *kadm.Client
+	topics  []string // what is read and shown
+
+	mu      sync.Mutex
+	changed chan struct{}    // closed and replaced when an event was read
+	flows   map[string]*flow // by correlation id
+}
+
+// flow is what was seen of one flow, in the order of the events' times.
+type flow struct {
+	events   []seen
+	expected int // events said by the service that expectations have used up
+	dead     []DeadLetter
+	buried   int // dead letters that expectations have used up
+}
+
+type seen struct {
+	cloudevent.Event
+	emission choreo.Emission
+	err      error // the payload could not be decoded
+	topic    string
+	own      bool // said by the service
+}
+
+// Option changes how [Start] runs the service.
+type Option func(*choreo.Config)
+
+// With changes the configuration of the run, for example its limits.
+func With(change func(*choreo.Config)) Option { return change }
+
+// Start runs the service against an in-memory broker of its own until the test
+// ends. It returns when the service is ready.
+func Start(t testing.TB, svc *choreo.Service, options ...Option) *Service {
+	t.Helper()
+	if err := svc.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatalf("start the in-memory broker: %v", err)
+	}
+	t.Cleanup(cluster.Close)
+	cfg := choreo.Config{
+		Brokers: cluster.ListenAddrs(), InstanceID: "test-0", IdleCommit: 5 * time.Millisecond,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+	for _, o := range options {
+		o(&cfg)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	if err := svc.CreateTopics(ctx, cfg); err != nil {
+		stop()
+		t.Fatal(err)
+	}
+	s := &Service{t: t, svc: svc, brokers: cfg.Brokers, changed: make(chan struct{}), flows: map[string]*flow{}}
+	contract, err := svc.Contract()
+	if err != nil {
+		stop()
+		t.Fatal(err)
+	}
+	for _, h := range contract.Hears {
+		s.topics = append(s.topics, h.Topic)
+	}
+	for _, h := range contract.Says {
+		s.topics = append(s.topics, h.Topic)
+	}
+	s.topics = append(s.topics, svc.Name()+".dlq")
+	slices.Sort(s.topics)
+	s.topics = slices.Compact(s.topics)
+	s.connect()
+
+	ended := make(chan error, 1)
+	go func() { ended <- svc.Run(ctx, cfg) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the service ended with an error: %v", err)
+		}
+	})
+	if err := awaitReady(svc, ended); err != nil {
+		ended <- nil
+		t.Fatal(err)
+	}
+	return s
+}
+
+// awaitReady waits until the service reads all its tasks.
+func awaitReady(svc *choreo.Service, ended chan error) error {
+	deadline := time.NewTimer(Patience)
+	defer deadline.Stop()
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for {
+		err := svc.Ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("the service ended at its start: %w", err)
+		case <-deadline.C:
+			return fmt.Errorf("the service is not ready after %v: %w", Patience, err)
+		case <-look.C:
+		}
+	}
+}
+
+// connect makes the clients that publish and that read along.
+func (s *Service) connect() {
+	var err error
+	if s.produce, err = kgo.NewClient(kgo.SeedBrokers(s.brokers...), kgo.ProducerLinger(0),
+		kgo.ProducerBatchMaxBytes(16<<20)); err != nil {
+		s.t.Fatal(err)
+	}
+	s.admin = kadm.NewClient(s.produce)
+	reader, err := kgo.NewClient(kgo.SeedBrokers(s.brokers...), kgo.ConsumeTopics(s.topics...),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(50*time.Millisecond))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			fs := reader.PollFetches(context.Background())
+			if fs.IsClientClosed() {
+				return
+			}
+			s.see(fs.Records())
+		}
+	}()
+	s.t.Cleanup(func() {
+		reader.Close()
+		<-done
+		s.produce.Close()
+	})
+}
+
+func (s *Service) see(recs []*kgo.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rec := range recs {
+		if rec.Topic == s.svc.Name()+".dlq" {
+			f := s.flow(string(rec.Key))
+			f.dead = append(f.dead, DeadLetter{rec})
+			continue
+		}
+		em, ev, err := s.svc.Decode(rec)
+		id := ev.CorrelationID
+		if id == "" {
+			id = string(rec.Key)
+		}
+		f := s.flow(id)
+		f.events = append(f.events, seen{ev, em, err, rec.Topic, ev.Service == s.svc.Name()})
+		// One reader of several topics sees each in order, but not all
+		// together: the times of one process's clock put them right.
+		slices.SortStableFunc(f.events, func(a, b seen) int { return a.Time.Compare(b.Time) })
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// flow returns what was seen of a flow. The caller holds the lock.
+func (s *Service) flow(id string) *flow {
+	f := s.flows[id]
+	if f == nil {
+		f = &flow{}
+		s.flows[id] = f
+	}
+	return f
+}
+
+// Publish says an event as another service would, in a flow. The service under
+// test must declare it. It returns when the broker has it.
+func (s *Service) Publish(flow string, e choreo.Emission) {
+	s.t.Helper()
+	s.PublishRecord(s.Record(flow, e))
+}
+
+// Record makes the record that [Service.Publish] produces, to be changed or
+// produced more than once.
+func (s *Service) Record(flow string, e choreo.Emission) *kgo.Record {
+	s.t.Helper()
+	rec, err := s.svc.Encode(flow, e)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return rec
+}
+
+// PublishRecord produces a record as it is, for input that no declaration
+// makes: broken events, duplicates, foreign headers.
+func (s *Service) PublishRecord(rec *kgo.Record) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	again := *rec // the client fills in where it went
+	if err := s.produce.ProduceSync(ctx, &again).FirstErr(); err != nil {
+		s.t.Fatalf("publish to %s: %v", rec.Topic, err)
+	}
+}
+
+// Brokers returns the addresses of the in-memory broker, for clients of the
+// test's own.
+func (s *Service) Brokers() []string { return s.brokers }
