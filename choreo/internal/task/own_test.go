@@ -266,17 +266,6 @@ func TestNothingOpensBeforeThePipelineIsReady(t *testing.T) {
 	a.waitOpen(1)
 }
 
-// With the group protocol of KIP-848 tasks are assigned and given up as well.
-func TestServerAssignor(t *testing.T) {
-	r := newRig(t, map[string]int32{"inbox": 4, "journal": 4})
-	server := func(c *Config) { c.ServerAssignor = true }
-	a := r.instance("a").start(server)
-	a.waitOpen(4)
-	b := r.instance("b").start(server)
-	b.waitOpen(2)
-	a.waitOpen(2)
-}
-
 // The next ownership of a task begins when the engine has dropped the last one.
 func TestNextOwnershipWaitsForTheEndOfTheLast(t *testing.T) {
 	r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})

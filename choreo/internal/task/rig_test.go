@@ -478,7 +478,12 @@ func (i *instance) task(num int32) *Task {
 
 func (i *instance) waitOpen(n int) {
 	i.r.t.Helper()
-	eventually(i.r.t, fmt.Sprintf("instance %s has %d open tasks (%v)", i.id, n, i.owner.Status().Ready()), func() bool { return len(i.owns()) == n })
+	for end := time.Now().Add(deadline); len(i.owns()) != n; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			s := i.owner.Status()
+			i.r.t.Fatalf("after %v instance %q has not %d open tasks: %+v: %v", deadline, i.id, n, s, s.Ready())
+		}
+	}
 }
 
 // waitStopped waits until a task is stopped and returns why.
