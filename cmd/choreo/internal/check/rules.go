@@ -1,0 +1,284 @@
+package check
+
+import "strings"
+
+// Names of the rules.
+const (
+	rulePlacedOnce = "placed-once"
+	ruleAnswer     = "answer"
+	ruleOneOutcome = "one-outcome"
+	ruleOnce       = "once"
+	ruleKnown      = "known-types"
+	ruleConfirmed  = "confirmed-is-shipped"
+	rulePaid       = "shipped-is-paid"
+	ruleDeclined   = "declined-is-cancelled"
+	ruleFailed     = "failed-is-refunded"
+	ruleRefund     = "refund-has-reason"
+	ruleNeverBoth  = "never-shipped-and-refunded"
+	ruleIDs        = "ids"
+	ruleCauses     = "causes"
+	ruleKeys       = "keys"
+	rulePast       = "past-first"
+	ruleEffects    = "effects-in-order"
+	ruleWanted     = "wanted-outcome"
+	ruleStranger   = "strangers"
+	ruleMalformed  = "malformed"
+)
+
+// rule judges one flow. What must not be is reported in any flow, what must be
+// only in a flow that has ended: before, it may still come.
+type rule struct {
+	name string
+	// says is the rule in words.
+	says  string
+	judge func(f *flow, o Order, violated func(format string, args ...any))
+}
+
+// Rules returns every rule, name and words.
+func Rules() [][2]string {
+	all := [][2]string{
+		{ruleIDs, "no two events have the same source and id"},
+		{ruleStranger, "every flow on the topics belongs to an order that was placed (unless others use them too)"},
+		{ruleMalformed, "every record on the topics is an event (unless others use them too)"},
+	}
+	for _, r := range flowRules {
+		all = append(all, [2]string{r.name, r.says})
+	}
+	return all
+}
+
+var flowRules = []rule{
+	{rulePlacedOnce, "every order is placed once, in one flow", placedOnce},
+	{ruleAnswer, "the flow that the order service answers with is that of the order", answer},
+	{ruleOneOutcome, "a flow has one outcome", oneOutcome},
+	{ruleOnce, "nothing happens twice: each type of event is at most once in a flow", once},
+	{ruleKnown, "only the types of the order flow are said", known},
+	{ruleConfirmed, "confirmed if and only if shipped, and because of it", confirmed},
+	{rulePaid, "shipped only because of an authorized payment", paid},
+	{ruleDeclined, "declined: cancelled because of it, never shipped", declined},
+	{ruleFailed, "shipment failed: refunded exactly once because of it, then cancelled because of that", failed},
+	{ruleRefund, "refunded only because of a failed shipment, and what was authorized", refund},
+	{ruleNeverBoth, "never both shipped and refunded, nor shipped and failed", neverBoth},
+	{ruleCauses, "the causes of every event lead back to order.placed in the same flow; order.placed has none", causes},
+	{ruleKeys, "an event's key is its flow, and the flow's events on one topic lie on one partition", keys},
+	{rulePast, "on one partition no event precedes one that is in its causal past", pastFirst},
+	{ruleEffects, "what one service says of two causes that lie on one partition lies, on one partition, in the order of the causes", effects},
+	{ruleWanted, "the outcome is the one that the order's content demands", wanted},
+}
+
+func placedOnce(f *flow, _ Order, violated func(string, ...any)) {
+	if all := f.of(Placed); len(all) > 1 {
+		violated("the order was placed %d times: %v", len(all), all)
+	} else if len(all) == 0 && len(f.events) > 0 {
+		violated("there are events of the flow but no %s; one is %v", short(Placed), f.events[0])
+	}
+}
+
+func answer(f *flow, o Order, violated func(string, ...any)) {
+	for _, e := range f.of(Placed) {
+		if e.Ref != o.Ref {
+			violated("the order service answered with this flow, in which the order of %q was placed", e.Ref)
+		}
+	}
+}
+
+func oneOutcome(f *flow, _ Order, violated func(string, ...any)) {
+	if all := append(f.of(Confirmed), f.of(Cancelled)...); len(all) > 1 {
+		violated("there are %d outcomes: %v", len(all), all)
+	}
+}
+
+func once(f *flow, _ Order, violated func(string, ...any)) {
+	for _, t := range []string{Authorized, Declined, Refunded, Shipped, ShipFailed} {
+		if all := f.of(t); len(all) > 1 {
+			violated("%s is there %d times: %v", short(t), len(all), all)
+		}
+	}
+}
+
+func known(f *flow, _ Order, violated func(string, ...any)) {
+	for _, e := range f.events {
+		switch e.Type {
+		case Placed, Confirmed, Cancelled, Authorized, Declined, Refunded, Shipped, ShipFailed:
+		default:
+			violated("%v should not be in this flow", e)
+		}
+	}
+}
+
+func confirmed(f *flow, _ Order, violated func(string, ...any)) {
+	for _, e := range f.of(Confirmed) {
+		if !f.caused(Shipped, e) {
+			violated("%v is not caused by %s", e, short(Shipped))
+		}
+	}
+	if f.has(Shipped) && f.ended() && !f.has(Confirmed) {
+		violated("shipped, but not confirmed")
+	}
+}
+
+func paid(f *flow, _ Order, violated func(string, ...any)) {
+	for _, e := range f.of(Shipped) {
+		if !f.caused(Authorized, e) {
+			violated("%v is not caused by %s", e, short(Authorized))
+		}
+	}
+}
+
+func declined(f *flow, _ Order, violated func(string, ...any)) {
+	if !f.has(Declined) {
+		return
+	}
+	for _, t := range []string{Authorized, Shipped, Confirmed} {
+		for _, e := range f.of(t) {
+			violated("declined, and yet %v", e)
+		}
+	}
+	if f.ended() && !f.causedAny(Declined, f.of(Cancelled)) {
+		violated("declined, but not cancelled because of it")
+	}
+}
+
+func failed(f *flow, _ Order, violated func(string, ...any)) {
+	if !f.has(ShipFailed) {
+		return
+	}
+	for _, e := range f.of(Confirmed) {
+		violated("the shipment failed, and yet %v", e)
+	}
+	refunds := f.of(Refunded)
+	if len(refunds) > 1 || len(refunds) == 0 && f.ended() {
+		violated("the shipment failed, and there are %d refunds instead of one", len(refunds))
+	}
+	if f.ended() && len(refunds) > 0 && !f.causedAny(Refunded, f.of(Cancelled)) {
+		violated("refunded, but not cancelled because of it")
+	}
+}
+
+func refund(f *flow, _ Order, violated func(string, ...any)) {
+	for _, e := range f.of(Refunded) {
+		for _, t := range []string{ShipFailed, Authorized} {
+			if !f.caused(t, e) {
+				violated("%v is not caused by %s", e, short(t))
+			}
+		}
+	}
+}
+
+func neverBoth(f *flow, _ Order, violated func(string, ...any)) {
+	for _, t := range []string{Refunded, ShipFailed} {
+		if f.has(Shipped) && f.has(t) {
+			violated("both %s and %s", short(Shipped), short(t))
+		}
+	}
+}
+
+func causes(f *flow, _ Order, violated func(string, ...any)) {
+	for i, e := range f.events {
+		if e.Type == Placed {
+			if len(e.Causes) > 0 {
+				violated("%v starts the flow but has the causes %q", e, e.Causes)
+			}
+			continue
+		}
+		if len(e.Causes) == 0 {
+			violated("%v has no cause", e)
+		}
+		for _, id := range e.Causes {
+			if _, ok := f.byID[id]; ok {
+				continue
+			}
+			if other, ok := f.elsewhere[id]; ok {
+				violated("%v has a cause of another flow, %q", e, other)
+			} else {
+				violated("%v has the cause %.64q, which is nowhere", e, id)
+			}
+		}
+		if f.ancestors(i)[i] {
+			violated("%v is in its own causal past", e)
+		}
+	}
+}
+
+func keys(f *flow, _ Order, violated func(string, ...any)) {
+	first := map[string]Event{}
+	for _, e := range f.events {
+		if e.Key != f.id {
+			violated("%v has the key %.64q", e, e.Key)
+		}
+		if a, ok := first[e.Topic]; !ok {
+			first[e.Topic] = e
+		} else if a.Partition != e.Partition {
+			violated("%v and %v lie on two partitions", a, e)
+		}
+	}
+}
+
+func pastFirst(f *flow, _ Order, violated func(string, ...any)) {
+	for i, e := range f.events {
+		for j := range f.ancestors(i) {
+			if a := f.events[j]; samePartition(a, e) && a.Offset > e.Offset {
+				violated("%v precedes %v, which is in its causal past", e, a)
+			}
+		}
+	}
+}
+
+// effects compares only what one service said: others work on their own.
+func effects(f *flow, _ Order, violated func(string, ...any)) {
+	for i := range f.events {
+		for j := range f.events {
+			x, y := f.events[i], f.events[j]
+			if x.Source != y.Source || !samePartition(x, y) || x.Offset >= y.Offset {
+				continue
+			}
+			for _, c := range x.Causes {
+				for _, d := range y.Causes {
+					ci, ok1 := f.byID[c]
+					di, ok2 := f.byID[d]
+					if !ok1 || !ok2 || ci == di {
+						continue
+					}
+					if cx, cy := f.events[ci], f.events[di]; samePartition(cx, cy) && cx.Offset > cy.Offset {
+						violated("%v precedes %v, but its cause %v comes after the other's, %v", x, y, cx, cy)
+					}
+				}
+			}
+		}
+	}
+}
+
+func wanted(f *flow, o Order, violated func(string, ...any)) {
+	if !f.ended() {
+		return
+	}
+	var got Outcome
+	switch {
+	case f.has(Confirmed):
+		got = WasConfirmed
+	case f.has(Declined):
+		got = WasDeclined
+	case f.has(Refunded):
+		got = WasRefunded
+	default:
+		got = "cancelled without a decline or a refund"
+	}
+	if got != o.Want {
+		violated("the order was %s; by its content it should be %s", got, o.Want)
+	}
+}
+
+// causedAny reports whether there are events, and each has one of the type in
+// its causal past.
+func (f *flow) causedAny(eventType string, events []Event) bool {
+	for _, e := range events {
+		if !f.caused(eventType, e) {
+			return false
+		}
+	}
+	return len(events) > 0
+}
+
+func samePartition(a, b Event) bool { return a.Topic == b.Topic && a.Partition == b.Partition }
+
+func short(eventType string) string { return strings.TrimPrefix(eventType, "com.example.") }
