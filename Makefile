@@ -4,7 +4,19 @@ GO ?= go
 BIN := bin
 SERVICES := order payment shipping
 
-.PHONY: build demo demo-compose
+# Every module of the repository; those of MODULES need neither brokers nor Docker.
+MODULES := . choreo/cloudevent/sdk services cmd/choreo
+ALL_MODULES := $(MODULES) integration
+LINT := $(abspath $(BIN))/golangci-lint
+LINT_VERSION := v2.15.0
+VULN_VERSION := v1.9.0
+
+.PHONY: help build demo demo-compose test race integration lint vuln tidy
+
+## help: the targets
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
 
 ## build: the command-line tool and the services, into ./bin
 build:
@@ -30,3 +42,38 @@ demo-compose:
 	@mkdir -p $(BIN)
 	$(GO) build -o $(BIN)/ ./cmd/choreo
 	@$(BIN)/choreo demo --order-url=http://127.0.0.1:$(ORDER_PORT) --brokers=127.0.0.1:$(KAFKA_PORT) $(DEMO_FLAGS)
+
+## test: unit tests and those on the embedded broker, in random order; needs Go alone
+test:
+	@for m in $(MODULES); do echo "== $$m"; $(GO) test -C $$m -shuffle=on -timeout 5m ./... || exit 1; done
+
+## race: the same under the race detector; needs a C compiler too
+race:
+	@for m in $(MODULES); do echo "== $$m"; CGO_ENABLED=1 $(GO) test -C $$m -race -shuffle=on -timeout 10m ./... || exit 1; done
+
+## integration: tests on real Kafka: KAFKA_BROKERS, or containers where Docker is there
+integration:
+	$(GO) test -C integration -count=1 -timeout 30m $(if $(RUN),-run '$(RUN)') $(if $(VERBOSE),-v) ./...
+
+## lint: formatting, go vet and golangci-lint over every module
+lint: $(LINT)
+	@for m in $(ALL_MODULES); do echo "== $$m"; (cd $$m && $(LINT) run ./...) || exit 1; done
+
+$(LINT):
+	@mkdir -p $(BIN)
+	GOBIN=$(abspath $(BIN)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+## vuln: known vulnerabilities in what is called; says so where its database cannot be reached
+vuln:
+	@for m in $(ALL_MODULES); do \
+		echo "== $$m"; \
+		out=$$(cd $$m && $(GO) run golang.org/x/vuln/cmd/govulncheck@$(VULN_VERSION) ./... 2>&1); rc=$$?; \
+		if [ $$rc -ne 0 ] && printf '%s' "$$out" | grep -qE 'fetching vulnerabilities|dial tcp|no such host|403|Forbidden|connection refused'; then \
+			echo "govulncheck could not reach its database: nothing was checked"; exit 0; \
+		fi; \
+		printf '%s\n' "$$out"; [ $$rc -eq 0 ] || exit $$rc; \
+	done
+
+## tidy: go.mod and go.sum of every module
+tidy:
+	@for m in $(ALL_MODULES); do (cd $$m && $(GO) mod tidy) || exit 1; done
