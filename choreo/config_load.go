@@ -62,8 +62,9 @@ func LoadConfig(environ []string) (Config, error) { return loadConfig(environ, o
 func loadConfig(environ []string, logTo io.Writer) (Config, error) {
 	vars := make(map[string]string, len(environ))
 	for _, kv := range environ {
-		if k, v, _ := strings.Cut(kv, "="); v != "" {
-			vars[k] = v
+		k, v, _ := strings.Cut(kv, "=")
+		if vars[k] = v; v == "" {
+			delete(vars, k)
 		}
 	}
 	var e environment
