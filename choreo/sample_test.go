@@ -92,3 +92,25 @@ func sampleContext(t *testing.T) context.Context {
 }
 
 func sprint(v any) string { return fmt.Sprintf("%+v %#v", v, v) }
+
+// addrHandler passes on the first address that is logged.
+type addrHandler struct {
+	slog.Handler
+	addr chan string
+}
+
+func (h addrHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h addrHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h addrHandler) WithGroup(string) slog.Handler            { return h }
+func (h addrHandler) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "addr" {
+			select {
+			case h.addr <- a.Value.String():
+			default:
+			}
+		}
+		return true
+	})
+	return nil
+}
