@@ -41,7 +41,7 @@ func (p *Pipeline) open(ctx context.Context, number int) (*lane, error) {
 // connect gives the lane a new client.
 func (p *Pipeline) connect(ctx context.Context, l *lane) error {
 	for {
-		client, err := kgo.NewClient(p.options(l.id)...)
+		client, err := p.newClient(l.id)
 		if err != nil {
 			return fmt.Errorf("making the client of %s: %w", l.id, err)
 		}
@@ -59,6 +59,14 @@ func (p *Pipeline) connect(ctx context.Context, l *lane) error {
 		}
 		p.discard(client) // the next initialization gets a new id and epoch 0
 	}
+}
+
+// newClient makes clients one at a time: making one writes to what the given
+// options share (the codecs of ProducerBatchCompression).
+func (p *Pipeline) newClient(transactionalID string) (*kgo.Client, error) {
+	p.making.Lock()
+	defer p.making.Unlock()
+	return kgo.NewClient(p.options(transactionalID)...)
 }
 
 // renew replaces the client of a lane whose epoch is exhausted.

@@ -42,8 +42,8 @@ func murmur2(b []byte) uint32 {
 }
 
 // partitioner chooses partitions for the lanes: the record's own for manual
-// topics, by key for all others. A record without key there goes to partition
-// 0: it has no order to keep, and the pipeline's records all have keys.
+// topics, by key for all others. Those without a key go where the empty key
+// goes, all to one partition, and so keep the order among themselves.
 func partitioner(manual func(topic string) bool) kgo.Partitioner {
 	return kgo.BasicConsistentPartitioner(func(topic string) func(*kgo.Record, int) int {
 		if manual(topic) {

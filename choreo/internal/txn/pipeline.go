@@ -16,6 +16,7 @@ import (
 type Pipeline struct {
 	cfg     Config
 	coord   atomic.Int32   // node id of the group's coordinator, -1: to be found
+	making  sync.Mutex     // held while a client is made
 	closing sync.WaitGroup // clients being closed
 	wake    chan struct{}  // there is something new; holds one
 	ctx     context.Context
