@@ -1,6 +1,7 @@
 package services_test
 
 import (
+	"bytes"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -86,6 +87,26 @@ func TestWrongImports(t *testing.T) {
 	for _, c := range cases {
 		if got := wrongImport(filepath.FromSlash(c.dir), c.imported) != ""; got != c.wrong {
 			t.Errorf("%s imports %s: wrong is %v, want %v", c.dir, c.imported, got, c.wrong)
+		}
+	}
+}
+
+// The programs share nothing, so each has its own copy of what they all need.
+// The tests of order's copy are good for all only while the copies are equal.
+func TestCopiesAreEqual(t *testing.T) {
+	for _, name := range []string{"tracing.go", "health.go"} {
+		want, err := os.ReadFile(filepath.Join("order", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, service := range []string{"payment", "shipping"} {
+			got, err := os.ReadFile(filepath.Join(service, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s/%s is not as order/%s", service, name, name)
+			}
 		}
 	}
 }

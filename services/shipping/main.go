@@ -1,0 +1,19 @@
+// Command shipping is the shipping service: it ships what was paid for, where
+// parcels go.
+package main
+
+import (
+	"os"
+
+	"github.com/choreography-go/choreography/choreo"
+	"github.com/choreography-go/choreography/services/shipping/domain"
+	"github.com/choreography-go/choreography/services/shipping/service"
+)
+
+func main() {
+	if asksForHealth(os.Args) {
+		os.Exit(health(os.Getenv("ADMIN_ADDR"), os.Stderr))
+	}
+	shipping := &domain.Shipping{Area: domain.DefaultArea(), Carrier: domain.PaperCarrier{}}
+	choreo.Main(service.New(shipping), tracing("shipping"))
+}
