@@ -306,13 +306,16 @@ func printContract(w io.Writer, c contract.Contract) error {
 		}
 		line("%s\t%s\t%s\t%s", h.Type, h.Topic, h.ContentType, strings.Join(by, ", "))
 	}
-	line("\nSAYS\tTOPIC\tCONTENT TYPE\tBY\tOUTCOME")
+	line("\nSAYS\tTOPIC\tCONTENT TYPE\tBY")
 	for _, s := range c.Says {
 		var by []string
 		for _, x := range s.By {
 			by = append(by, strings.TrimSpace(fmt.Sprintf("%s (%s)", x.Name, x.Kind)))
 		}
-		line("%s\t%s\t%s\t%s\t%s", s.Type, s.Topic, s.ContentType, strings.Join(by, ", "), s.Outcome)
+		if s.Outcome != "" {
+			by = append(by, "outcome "+s.Outcome)
+		}
+		line("%s\t%s\t%s\t%s", s.Type, s.Topic, s.ContentType, strings.Join(by, ", "))
 	}
 	return t.Flush()
 }

@@ -24,7 +24,26 @@ func SchemaOf(t reflect.Type) (*jsonschema.Schema, error) {
 		reflect.TypeFor[[]byte]():    {Types: []string{"null", "string"}, ContentEncoding: "base64"},
 	}
 	describeOwn(t, own, map[reflect.Type]bool{})
-	return jsonschema.ForType(t, &jsonschema.ForOptions{TypeSchemas: own})
+	s, err := jsonschema.ForType(t, &jsonschema.ForOptions{TypeSchemas: own})
+	if err != nil {
+		return nil, err
+	}
+	allowMore(s)
+	return s, nil
+}
+
+// allowMore takes out that objects have no other properties: they are ignored.
+func allowMore(s *jsonschema.Schema) {
+	if s == nil {
+		return
+	}
+	for _, p := range s.Properties {
+		allowMore(p)
+	}
+	allowMore(s.Items)
+	if s.AdditionalProperties = elements(s); s.AdditionalProperties != nil {
+		allowMore(s.AdditionalProperties)
+	}
 }
 
 // describeOwn finds the types in t that encode themselves.
