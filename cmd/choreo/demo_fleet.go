@@ -44,19 +44,11 @@ func newFleet(bin, logs string, brokers []string, prefix string) (*fleet, error)
 		return nil, err
 	}
 	f := &fleet{url: "http://" + addrs[0], failed: make(chan error, 1)}
-	var missing []error
 	for i, name := range services {
-		path, err := filepath.Abs(filepath.Join(bin, name))
-		if err == nil {
-			_, err = os.Stat(path)
-		}
-		if err != nil {
-			missing = append(missing, err)
-		}
 		f.members = append(f.members, &member{
 			admin: addrs[i+1],
 			spec: process.Spec{
-				Name: name, Path: path, Log: filepath.Join(logs, name+".log"),
+				Name: name, Path: filepath.Join(bin, name), Log: filepath.Join(logs, name+".log"),
 				Env: []string{
 					"KAFKA_BROKERS=" + strings.Join(brokers, ","), "TOPIC_PREFIX=" + prefix, "INSTANCE_ID=" + name + "-0",
 					"ADMIN_ADDR=" + addrs[i+1], "HTTP_ADDR=" + addrs[0],
@@ -64,10 +56,21 @@ func newFleet(bin, logs string, brokers []string, prefix string) (*fleet, error)
 			},
 		})
 	}
-	if err := errors.Join(missing...); err != nil {
-		return nil, fmt.Errorf("--bin=%q: %w; run make build", bin, err)
-	}
 	return f, nil
+}
+
+// findBinaries reports the services that are not in a directory.
+func findBinaries(bin string) error {
+	var missing []error
+	for _, name := range services {
+		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
+			missing = append(missing, err)
+		}
+	}
+	if err := errors.Join(missing...); err != nil {
+		return fmt.Errorf("--bin=%q: %w; run make build", bin, err)
+	}
+	return nil
 }
 
 // start makes the topics, starts the services and waits until they are ready.

@@ -34,6 +34,11 @@ type demoRun struct {
 // do runs the demo, from the broker to the verdict. Everything that it started
 // has ended when it returns.
 func (r *demoRun) do(ctx context.Context) (res *result, err error) {
+	if r.OrderURL == "" {
+		if err := findBinaries(r.Bin); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.makeDir(); err != nil {
 		return nil, err
 	}
@@ -208,12 +213,17 @@ func (r *demoRun) say(format string, args ...any) {
 
 // explain adds to an error where the logs are and how they end.
 func (r *demoRun) explain(err error) error {
-	if r.dir == "" || errors.Is(err, context.Canceled) {
-		return errors.Join(err, r.clear())
+	if errors.Is(err, context.Canceled) {
+		return errors.Join(errors.New("interrupted"), r.clear())
+	}
+	if r.dir == "" {
+		return err
 	}
 	logs, _ := filepath.Glob(filepath.Join(r.dir, "*.log")) // the pattern is right
 	for _, l := range logs {
-		r.say("%s ends with:\n%s", l, process.Tail(l, 5))
+		if text := process.Tail(l, 5); text != "" {
+			r.say("%s ends with:\n%s", l, text)
+		}
 	}
 	return err
 }

@@ -169,14 +169,15 @@ func (w *Watcher) read(ctx context.Context) {
 func (w *Watcher) Settle(ctx context.Context) error {
 	why := errors.New("the topics' ends are not known")
 	for {
-		settled, err := w.settled(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return fmt.Errorf("wait until every service has worked on every event: %w; last: %w", context.Cause(ctx), why)
-		case err != nil:
-			why = err
-		case settled:
+		err := w.settled(ctx)
+		if err == nil {
 			return nil
+		}
+		if !errors.Is(err, ctx.Err()) {
+			why = err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("wait until every service has worked on every event: %w; last: %w", context.Cause(ctx), why)
 		}
 		t := time.NewTimer(50 * time.Millisecond)
 		select {
@@ -190,29 +191,29 @@ func (w *Watcher) Settle(ctx context.Context) error {
 	}
 }
 
-func (w *Watcher) settled(ctx context.Context) (bool, error) {
+func (w *Watcher) settled(ctx context.Context) error {
 	before, err := w.ends(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := w.reach(ctx, before); err != nil {
-		return false, err
+		return err
 	}
 	for _, s := range w.cfg.Services {
 		if err := w.worked(ctx, w.cfg.Prefix+s); err != nil {
-			return false, err
+			return err
 		}
 	}
 	after, err := w.ends(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for p, end := range after {
 		if before[p] != end {
-			return false, errors.New("events are still being said")
+			return errors.New("events are still being said")
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // worked reports what a consumer group has not committed yet of the topics it
@@ -224,6 +225,9 @@ func (w *Watcher) worked(ctx context.Context, group string) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(offsets) == 0 && len(w.last) > 0 {
+		return fmt.Errorf("group %s has committed nothing", group)
+	}
 	for p, last := range w.last {
 		partitions, reads := offsets[p.topic]
 		if !reads {
