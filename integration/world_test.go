@@ -40,8 +40,16 @@ type world struct {
 
 func adminOf(cl *kgo.Client) *kadm.Client { return kadm.NewClient(cl) }
 
-// newWorld creates the topics of the services and begins to read what they say.
-func newWorld(t *testing.T, c *cluster, names ...string) *world {
+// newWorld creates the topics of work and ship, and begins to read what they say.
+func newWorld(t *testing.T, c *cluster) *world {
+	t.Helper()
+	w := newSilentWorld(t, c, "work", "ship")
+	w.reader = newReader(w)
+	return w
+}
+
+// newSilentWorld creates the topics of the services, and reads nothing.
+func newSilentWorld(t *testing.T, c *cluster, names ...string) *world {
 	t.Helper()
 	b := make([]byte, 4)
 	_, _ = rand.Read(b)
@@ -50,22 +58,16 @@ func newWorld(t *testing.T, c *cluster, names ...string) *world {
 		t: t, cluster: c, prefix: "it" + hex.EncodeToString(b) + ".", dir: dir, notes: filepath.Join(dir, "notes"),
 		session: 6 * time.Second, addresses: map[string]string{},
 	}
-	if len(names) == 0 {
-		names = []string{"work", "ship"}
-	}
 	var err error
 	if w.client, err = kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.MetadataMinAge(50*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	w.admin = adminOf(w.client)
 	t.Cleanup(w.close)
-	began := time.Now()
 	for _, n := range names {
 		w.createTopics(services[n]())
 	}
-	t.Logf("topics created in %v", time.Since(began))
 	w.feeder = newFeeder(w)
-	w.reader = newReader(w)
 	return w
 }
 
@@ -138,7 +140,6 @@ func (w *world) begin() (work, ship *process) {
 	work, ship = w.start("work", "work-0"), w.start("ship", "ship-0")
 	work.awaitReady(30 * time.Second)
 	ship.awaitReady(30 * time.Second)
-	w.t.Logf("ready in %v", time.Since(work.started))
 	return work, ship
 }
 

@@ -1,0 +1,174 @@
+package integration
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	tcexec "github.com/testcontainers/testcontainers-go/exec"
+)
+
+func TestBrokerPausedNeedsDocker(t *testing.T) {
+	const pause = 15 * time.Second
+	w := newWorld(t, ownBrokers(t, 1))
+	work, ship := w.begin()
+	w.feeder.during(load{rate: 200, flows: 200, fail: 10}, func() {
+		time.Sleep(2 * time.Second)
+		began := time.Now()
+		w.cluster.pause(t, 0)
+		reason := work.awaitReason(pause-2*time.Second, "no broker has answered")
+		t.Logf("%v after the pause readiness says: %s", time.Since(began).Round(time.Millisecond), reason)
+		ship.awaitReason(pause-2*time.Second, "no broker has answered")
+		time.Sleep(time.Until(began.Add(pause)))
+		if status, _, err := work.get("/livez"); err != nil || status != 200 {
+			t.Errorf("while the broker is away, /livez says %d, %v: a restart would not help", status, err)
+		}
+		w.cluster.resume(t, 0)
+		resumed := time.Now()
+		work.awaitReady(30 * time.Second)
+		ship.awaitReady(30 * time.Second)
+		t.Logf("ready again %v after the end of the pause", time.Since(resumed).Round(time.Millisecond))
+		time.Sleep(2 * time.Second)
+	})
+	w.check(60 * time.Second)
+}
+
+func TestBrokerKilledAndRestartedNeedsDocker(t *testing.T) {
+	w := newWorld(t, ownBrokers(t, 3))
+	work, ship := w.begin()
+	w.feeder.during(load{rate: 200, flows: 200, fail: 10}, func() {
+		for node := range 3 { // each of them leads something, and one coordinates
+			time.Sleep(time.Second)
+			w.cluster.kill(t, node)
+			killed := time.Now()
+			from := w.reader.count(topicDone)
+			awaitProgress(t, w, from, killed)
+			t.Logf("broker %d killed: every partition goes on after %v", node+1, time.Since(killed).Round(time.Millisecond))
+			w.cluster.restart(t, node)
+			awaitInSync(t, w)
+			t.Logf("broker %d is back and in sync after %v", node+1, time.Since(killed).Round(time.Millisecond))
+		}
+		work.awaitReady(30 * time.Second)
+		ship.awaitReady(30 * time.Second)
+	})
+	w.check(60 * time.Second)
+}
+
+// awaitProgress waits until something that was said after a moment is read of
+// every partition.
+func awaitProgress(t *testing.T, w *world, from int, after time.Time) {
+	t.Helper()
+	const limit = 60 * time.Second
+	for partition := range int32(tasks) {
+		if _, ok := w.reader.first(topicDone, from, limit, func(s said) bool { return s.partition == partition && s.time.After(after) }); !ok {
+			t.Fatalf("nothing was said on partition %d for %v", partition, limit)
+		}
+	}
+}
+
+// awaitInSync waits until every partition has all its replicas, so that the next
+// broker may go.
+func awaitInSync(t *testing.T, w *world) {
+	t.Helper()
+	var last string
+	until := time.Now().Add(60 * time.Second)
+	for {
+		last = ""
+		all, err := w.admin.ListTopicsWithInternal(timeout(t, 10*time.Second))
+		if err != nil {
+			last = err.Error()
+		}
+		for _, d := range all {
+			for _, p := range d.Partitions {
+				if len(p.ISR) < len(p.Replicas) {
+					last = fmt.Sprintf("%s/%d has %d of %d replicas in sync", d.Topic, p.Partition, len(p.ISR), len(p.Replicas))
+				}
+			}
+		}
+		if last == "" && len(all) > 0 {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("not in sync: %s", last)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func TestRule4SeveralLeadersInOneTransaction(t *testing.T) {
+	// Without the remedy of rule 4 each of these waits at least 20 ms in the
+	// broker for another leader's partition to be added.
+	const limit = 30 * time.Millisecond
+	w := newWorld(t, threeBrokers(t))
+	w.begin()
+	leaders := map[string]map[int32]int32{}
+	there, err := w.admin.ListTopics(timeout(t, 10*time.Second), w.topic(topicDone), w.topic("work.journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range there {
+		leaders[name] = map[int32]int32{}
+		for _, p := range d.Partitions {
+			leaders[name][p.Partition] = p.Leader
+		}
+	}
+	w.feeder.during(load{rate: 50, flows: 100}, func() { time.Sleep(3 * time.Second) }) // every topic is known
+	w.settle(20 * time.Second)
+	from := w.reader.count(topicDone)
+	// One job at a time, so that each is a transaction of its own.
+	w.feeder.during(load{rate: 20, flows: 100}, func() { time.Sleep(15 * time.Second) })
+	w.check(20 * time.Second)
+	of := func(several bool) []time.Duration {
+		return w.latencies(from, func(e said) bool {
+			return several == (leaders[w.topic(topicDone)][e.partition] != leaders[w.topic("work.journal")][e.partition])
+		})
+	}
+	one, several := of(false), of(true)
+	t.Logf("from feeding a job to reading what was done; event and journal on one leader: %s; on two: %s", spreadOf(one), spreadOf(several))
+	if len(several) < 50 {
+		t.Fatalf("only %d events had event and journal on different leaders", len(several))
+	}
+	if p50 := percentile(several, .5); p50 > limit {
+		t.Errorf("with several leaders the median is %v, must be at most %v", p50, limit)
+	}
+}
+
+func TestOldTransactionVersionIsRefusedNeedsDocker(t *testing.T) {
+	w := newWorld(t, ownBrokers(t, 1))
+	features := func(args ...string) {
+		t.Helper()
+		cmd := append([]string{"/opt/kafka/bin/kafka-features.sh", "--bootstrap-server", "localhost:19092"}, args...)
+		code, out, err := w.cluster.nodes[0].Exec(timeout(t, time.Minute), cmd, tcexec.Multiplexed())
+		if err != nil {
+			t.Fatalf("%v: %v", cmd, err)
+		}
+		text, err := io.ReadAll(out)
+		if err != nil || code != 0 {
+			t.Fatalf("%v: exit code %d, %v: %s", cmd, code, err, text)
+		}
+	}
+	features("downgrade", "--feature", "transaction.version=1")
+	p := w.start("work", "work-0")
+	select {
+	case <-p.exited:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the service runs with transaction.version 1")
+	}
+	if p.err == nil {
+		t.Error("the service refuses to run with transaction.version 1, but exits with 0")
+	}
+	said := ""
+	for _, l := range p.log(time.Time{}) {
+		said += l.raw + "\n"
+	}
+	const command, upgrade = "kafka-features.sh", "upgrade --feature transaction.version=2"
+	if !strings.Contains(said, command) || !strings.Contains(said, upgrade) {
+		t.Errorf("the refusal does not name the command %s ... %s that mends it:\n%s", command, upgrade, said)
+	}
+	features("upgrade", "--feature", "transaction.version=2")
+	w.begin()
+	w.feeder.during(load{rate: 100, flows: 50, fail: 10}, func() { time.Sleep(500 * time.Millisecond) })
+	w.check(20 * time.Second)
+}
