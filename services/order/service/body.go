@@ -50,16 +50,12 @@ func (h handler) readDetails(w http.ResponseWriter, r *http.Request) (domain.Det
 }
 
 func (h handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
-	server := http.NewResponseController(w)
 	// Not every ResponseWriter is a connection; the server's is.
-	_ = server.SetReadDeadline(time.Now().Add(h.bodyTimeout))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err == nil {
-		// The server reads on, to learn when the client goes away.
-		_ = server.SetReadDeadline(time.Time{})
-		return body, nil
+		return body, nil // and the server has lifted the deadline
 	}
-	w.Header().Set("Connection", "close")
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, &problem{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("an order has at most %d bytes", maxBody)}
 	}

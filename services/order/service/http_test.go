@@ -31,7 +31,7 @@ type books struct {
 	away    error // of every call
 	unseen  bool  // what is placed does not show
 	awaits  chan time.Time
-	placing func() // called by place before it places
+	placing func(context.Context) // called by place before it places
 }
 
 func newBooks() *books {
@@ -40,9 +40,9 @@ func newBooks() *books {
 
 func (b *books) idOf(key string) string { return "id-of-" + key }
 
-func (b *books) place(_ context.Context, key string, p domain.Placed) error {
+func (b *books) place(ctx context.Context, key string, p domain.Placed) error {
 	if b.placing != nil {
-		b.placing()
+		b.placing(ctx)
 	}
 	if b.away != nil {
 		return b.away
@@ -193,7 +193,7 @@ func TestPostOfTwoOrdersUnderOneKeyAtOnce(t *testing.T) {
 	b := newBooks()
 	var both sync.WaitGroup
 	both.Add(2)
-	b.placing = func() { both.Done(); both.Wait() }
+	b.placing = func(context.Context) { both.Done(); both.Wait() }
 	h := handlerOf(b)
 	codes := make(chan int, 2)
 	for _, body := range []string{order, strings.Replace(order, "1999", "2999", 1)} {
@@ -337,9 +337,15 @@ func TestPostOfASlowBody(t *testing.T) {
 // nor for the answer.
 func TestPostTwiceOnOneConnection(t *testing.T) {
 	b := newBooks()
-	s := httptest.NewServer(handler{b, b, 100 * time.Millisecond, 5 * time.Second, 200 * time.Millisecond}.routes())
+	s := httptest.NewServer(handlerOf(b))
 	defer s.Close()
-	b.unseen = true // so that the answer takes longer than the body may
+	b.placing = func(ctx context.Context) { // takes longer than the body may
+		select {
+		case <-ctx.Done():
+			t.Errorf("placing an order ended with the time for its body: %v", ctx.Err())
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
 	for i := range 2 {
 		r, err := s.Client().Post(s.URL+"/orders", "application/json", strings.NewReader(order))
 		if err != nil {

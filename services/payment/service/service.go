@@ -37,7 +37,7 @@ func New(p *domain.Payments) *choreo.Service {
 			Name: "authorize", On: orderPlaced, Do: adapted.authorize, Emit: authorized,
 			Fail:       choreo.Failures[domain.OrderPlaced]{choreo.FailAs(overLimit, declined)},
 			GiveUp:     choreo.GiveUpAs(outage, unavailable),
-			Compensate: choreo.Undo(adapted.refund, refunded, shipmentFailed, unavailable).Unknown(adapted.void),
+			Compensate: choreo.Undo(adapted.refund, refunded, shipmentFailed).Unknown(adapted.void),
 			Cancel: []choreo.Cancellation{
 				choreo.CancelOn(shipmentFailed, neverHeld, voided),
 				choreo.CancelOn(unavailable, nothingHeld, voided),
@@ -57,11 +57,8 @@ func (p payments) authorize(ctx context.Context, o domain.OrderPlaced) (domain.A
 }
 
 func (p payments) refund(ctx context.Context, _ domain.OrderPlaced, a domain.Authorized) (domain.Refunded, error) {
-	reason := "payment unavailable"
-	if f, ok := choreo.Cause(ctx, shipmentFailed); ok {
-		reason = f.Reason
-	}
-	return p.Refund(ctx, choreo.Meta(ctx).IdempotencyKey, a, reason)
+	because, _ := choreo.Cause(ctx, shipmentFailed) // nothing else sets a refund off
+	return p.Refund(ctx, choreo.Meta(ctx).IdempotencyKey, a, because.Reason)
 }
 
 func (p payments) void(ctx context.Context, o domain.OrderPlaced) error {

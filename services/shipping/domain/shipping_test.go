@@ -32,6 +32,15 @@ func TestShipServesItsArea(t *testing.T) {
 	}
 }
 
+func TestAreaWithSeveralGapsInACountry(t *testing.T) {
+	a := Area{"DE": {"1", "27"}}
+	for postcode, want := range map[string]bool{"10115": false, "27498": false, "20095": true} {
+		if a.serves(Address{Country: "DE", Postcode: postcode}) != want {
+			t.Errorf("%s is served: want %v", postcode, want)
+		}
+	}
+}
+
 func TestShipAgainIsTheSameParcel(t *testing.T) {
 	s := Shipping{DefaultArea(), PaperCarrier{}}
 	ship := func(key string) string {
