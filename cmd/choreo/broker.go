@@ -40,7 +40,9 @@ func (b *brokerCommand) Run(ctx context.Context, s streams) error {
 	cluster, err := kfake.NewCluster(
 		kfake.NumBrokers(1),
 		kfake.DataDir(filepath.Join(b.Dir, "data")),
-		kfake.ListenFn(func(network, _ string) (net.Listener, error) { return net.Listen(network, b.Addr) }),
+		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
+			return new(net.ListenConfig).Listen(ctx, network, b.Addr)
+		}),
 		kfake.WithLogger(kfake.BasicLogger(s.err, kfake.LogLevelWarn)),
 	)
 	if err != nil {

@@ -38,8 +38,8 @@ type member struct {
 }
 
 // newFleet prepares the services; nothing runs yet.
-func newFleet(bin, logs string, brokers []string, prefix string) (*fleet, error) {
-	addrs, err := process.FreeAddrs(len(services) + 1)
+func newFleet(ctx context.Context, bin, logs string, brokers []string, prefix string) (*fleet, error) {
+	addrs, err := process.FreeAddrs(ctx, len(services)+1)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,8 @@ type demoRun struct {
 
 	dir  string // logs and data
 	book orderBook
+
+	broker *process.Process // nil if it is not ours
 }
 
 // do runs the demo, from the broker to the verdict. Everything that it started
@@ -51,12 +53,12 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, stopWithin(10*time.Second, broker.Stop)) }()
-		r.Brokers = []string{addr}
+		r.Brokers, r.broker = []string{addr}, broker
 		r.say("embedded broker at %s", addr)
 	}
 	url, f := r.OrderURL, (*fleet)(nil)
 	if url == "" {
-		if f, err = newFleet(r.Bin, r.dir, r.Brokers, r.prefix); err != nil {
+		if f, err = newFleet(ctx, r.Bin, r.dir, r.Brokers, r.prefix); err != nil {
 			return nil, err
 		}
 		url = f.url
@@ -88,7 +90,7 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 		return nil, context.Cause(ctx)
 	}
 	r.book.report(res, r.OrderURL != "" && !r.ownPrefix)
-	if r.ownPrefix && res.good() && len(r.demoCommand.Dir) == 0 {
+	if r.ownPrefix && res.good() && r.Dir == "" {
 		if err := w.RemoveTopics(ctx); err != nil {
 			res.note("the topics %s* could not be removed: %v", r.prefix, err)
 		}
@@ -125,11 +127,15 @@ func (r *demoRun) work(ctx context.Context, url string, f *fleet, w *watch.Watch
 		})
 	})
 
-	p := newProgress(r.streams.err, r.schedule.Orders, r.Output == "text")
+	p := newProgress(r.err, r.schedule.Orders, r.Output == "text")
 	defer p.end()
 	var failed <-chan error
 	if f != nil {
 		failed = f.failed
+	}
+	var brokerDone <-chan struct{}
+	if r.broker != nil {
+		brokerDone = r.broker.Done()
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -153,6 +159,8 @@ func (r *demoRun) work(ctx context.Context, url string, f *fleet, w *watch.Watch
 		case err := <-failed:
 			cancel(err)
 			return err
+		case <-brokerDone:
+			return r.broker.Unexpected()
 		case <-w.Done():
 			return errors.Join(w.Err(), errors.New("the topics can no longer be read"))
 		case <-ctx.Done():
@@ -208,7 +216,7 @@ func (r *demoRun) makeDir() (err error) {
 
 // say tells of progress, on standard error.
 func (r *demoRun) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(r.streams.err, "demo: "+format+"\n", args...) // only news
+	_, _ = fmt.Fprintf(r.err, "demo: "+format+"\n", args...) // only news
 }
 
 // explain adds to an error where the logs are and how they end.

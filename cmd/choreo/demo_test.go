@@ -139,7 +139,7 @@ func TestDemoTellsTheVerdict(t *testing.T) {
 		},
 		{
 			name: "orders are refused", args: []string{"--orders=3", "--timeout=1s"},
-			before: func(w http.ResponseWriter) bool { w.WriteHeader(422); return false },
+			before: func(w http.ResponseWriter) bool { w.WriteHeader(http.StatusUnprocessableEntity); return false },
 			code:   exitFailed, last: "demo: 3 orders, 0 confirmed, 0 declined, 0 refunded, 3 unfinished, 0 wrong",
 			says: []string{"not accepted: place order ", "answered 422", "it was not accepted"},
 		},
@@ -269,7 +269,7 @@ func TestFleetSurvivesItsKiller(t *testing.T) {
 	}
 	defer cluster.Close()
 	logs := t.TempDir()
-	f, err := newFleet(bin, logs, cluster.ListenAddrs(), "p.")
+	f, err := newFleet(t.Context(), bin, logs, cluster.ListenAddrs(), "p.")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -156,7 +156,7 @@ func fakeService(name string) error {
 	fmt.Println(name, "runs as", os.Getenv("INSTANCE_ID"))
 	ended := make(chan error, 2)
 	serve := func(addr string, h http.Handler) {
-		go func() { ended <- http.ListenAndServe(addr, h) }() //nolint:gosec // for tests on loopback
+		go func() { ended <- http.ListenAndServe(addr, h) }()
 	}
 	serve(os.Getenv("ADMIN_ADDR"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" || fault == "never-ready" {

@@ -110,9 +110,10 @@ func TestOpenLoopHidesNoWaiting(t *testing.T) {
 				t.Errorf("order %d was to start at %v, not %v", n, want, starts[n])
 			}
 		}
-		for n, want := range []time.Duration{1000, 1000, 1800, 1800} {
-			if latencies[n] != want*time.Millisecond {
-				t.Errorf("latency of order %d is %v, want %v", n, latencies[n], want*time.Millisecond)
+		for n, ms := range []int{1000, 1000, 1800, 1800} {
+			want := time.Duration(ms) * time.Millisecond
+			if latencies[n] != want {
+				t.Errorf("latency of order %d is %v, want %v", n, latencies[n], want)
 			}
 		}
 	})

@@ -50,7 +50,8 @@ func Start(s Spec) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: open its log: %w", s.Name, err)
 	}
-	p := &Process{spec: s, cmd: exec.Command(s.Path, s.Args...), log: log, done: make(chan struct{})}
+	cmd := exec.Command(s.Path, s.Args...) //nolint:noctx // Stop and Kill end it, as a group
+	p := &Process{spec: s, cmd: cmd, log: log, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), s.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if s.Stdout != nil {
@@ -100,7 +101,7 @@ func (p *Process) Unexpected() error {
 // has ended.
 func (p *Process) Kill() error {
 	p.mark()
-	if err := signalGroup(p.cmd.Process, true); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.signal(true); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill %s: %w", p.spec.Name, err)
 	}
 	<-p.done
@@ -111,7 +112,7 @@ func (p *Process) Kill() error {
 // before ctx ends. It returns nil if it ended by itself with exit status 0.
 func (p *Process) Stop(ctx context.Context) error {
 	p.mark()
-	if err := signalGroup(p.cmd.Process, false); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.signal(false); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return errors.Join(fmt.Errorf("stop %s: %w", p.spec.Name, err), p.Kill())
 	}
 	select {
@@ -125,6 +126,17 @@ func (p *Process) Stop(ctx context.Context) error {
 		return fmt.Errorf("%s was stopped and ended with %w", p.spec.Name, p.err)
 	}
 	return nil
+}
+
+// signal signals the group, unless the process has ended: its number may be
+// another's by now.
+func (p *Process) signal(kill bool) error {
+	select {
+	case <-p.done:
+		return os.ErrProcessDone
+	default:
+		return signalGroup(p.cmd.Process, kill)
+	}
 }
 
 func (p *Process) mark() {

@@ -160,7 +160,7 @@ func TestPlaceEndsWithItsContext(t *testing.T) {
 	stop := errors.New("enough")
 	server := httptest.NewServer(&service{answers: []func(http.ResponseWriter){status(503, "busy"), func(w http.ResponseWriter) {
 		cancel(stop)
-		w.WriteHeader(503)
+		w.WriteHeader(http.StatusServiceUnavailable)
 	}}})
 	defer server.Close()
 	s := New(server.URL, 1)
