@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,7 +17,7 @@ import (
 // http.ResponseController.
 const (
 	httpHeaderTimeout = 5 * time.Second  // for the header of a request to come
-	httpBodyTimeout   = 30 * time.Second // for its body, from then on
+	httpReadTimeout   = 30 * time.Second // for header and body
 	httpWriteTimeout  = 2 * time.Minute  // from the header to the end of the answer
 	httpIdleTimeout   = 2 * time.Minute  // between two requests of a connection
 	httpHeaderBytes   = 64 << 10
@@ -41,14 +40,20 @@ func startHTTP(ctx context.Context, declared []HTTP, log *slog.Logger) (stop fun
 	}
 	var all servers
 	for i, h := range declared {
-		all = append(all, serve(ctx, listeners[i], limitBody(h.Handler, httpBodyTimeout), log, &http.Server{
-			ReadHeaderTimeout: httpHeaderTimeout, WriteTimeout: httpWriteTimeout, IdleTimeout: httpIdleTimeout, MaxHeaderBytes: httpHeaderBytes,
-		}))
+		all = append(all, serve(ctx, listeners[i], h.Handler, log, limitedServer()))
 		if h.Listening != nil {
 			h.Listening(listeners[i].Addr().String())
 		}
 	}
 	return all.stop, nil
+}
+
+// limitedServer is a server with the limits set.
+func limitedServer() *http.Server {
+	return &http.Server{
+		ReadHeaderTimeout: httpHeaderTimeout, ReadTimeout: httpReadTimeout, WriteTimeout: httpWriteTimeout,
+		IdleTimeout: httpIdleTimeout, MaxHeaderBytes: httpHeaderBytes,
+	}
 }
 
 // server is a running http.Server.
@@ -89,33 +94,4 @@ func (all servers) stop(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// limitBody bounds the time in which a request's body must come. (With
-// http.Server.ReadTimeout the context of a request at work would end at the same
-// time, although its body has long been read.)
-func limitBody(h http.Handler, timeout time.Duration) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Body != nil && r.Body != http.NoBody {
-			control := http.NewResponseController(w)
-			if control.SetReadDeadline(time.Now().Add(timeout)) == nil {
-				r.Body = &timedBody{r.Body, control}
-			}
-		}
-		h.ServeHTTP(w, r)
-	})
-}
-
-// timedBody lifts the deadline when the body has come.
-type timedBody struct {
-	io.ReadCloser
-	control *http.ResponseController
-}
-
-func (b *timedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF { //nolint:errorlint // as io.Reader says it
-		_ = b.control.SetReadDeadline(time.Time{})
-	}
-	return n, err
 }

@@ -124,7 +124,12 @@ func TestSlowBodiesTimeOutAndLongAnswersDoNot(t *testing.T) {
 		case <-time.After(3 * timeout):
 		}
 	})
-	s := serve(t.Context(), l, limitBody(h, timeout), slog.New(slog.DiscardHandler), &http.Server{ReadHeaderTimeout: time.Second})
+	srv := limitedServer()
+	if srv.ReadTimeout == 0 || srv.ReadHeaderTimeout == 0 || srv.WriteTimeout == 0 || srv.IdleTimeout == 0 {
+		t.Errorf("a limit is missing: %+v", srv)
+	}
+	srv.ReadTimeout = timeout
+	s := serve(t.Context(), l, h, slog.New(slog.DiscardHandler), srv)
 	defer func() { _ = servers{s}.stop(context.WithoutCancel(t.Context())) }()
 	for _, c := range []struct {
 		body string

@@ -105,7 +105,7 @@ func noMembers(ctx context.Context, adm *kadm.Client, service, group string) err
 		return nil
 	}
 	slices.Sort(who)
-	return fmt.Errorf("group %q has members: %s; stop all instances of %s first (one that was killed leaves after SESSION_TIMEOUT)", group, strings.Join(who, ", "), service)
+	return fmt.Errorf("group %q has members: %s; stop all instances of %s first (after it was stopped or killed, an instance leaves the group within SESSION_TIMEOUT)", group, strings.Join(who, ", "), service)
 }
 
 // startOffsets are the offsets to go on at: the oldest records, or behind the
