@@ -103,11 +103,10 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 func (r *demoRun) work(ctx context.Context, url string, f *fleet, w *watch.Watcher, res *result) error {
 	s := shop.New(url, min(r.schedule.AtOnce, r.schedule.Orders))
 	defer s.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil) // before the wait
 	killCtx, stopKilling := context.WithCancel(ctx)
 	defer stopKilling()
 	if r.Kill {

@@ -212,6 +212,7 @@ func TestDemoStartsBrokerAndServices(t *testing.T) {
 func TestDemoSaysWhyItFails(t *testing.T) {
 	for fault, want := range map[string][]string{
 		"topics": {"make the topics", "no right to make topics"},
+		"broker": {"broker ended by itself: exit status 2", "broker.log ends with:", "panic: disk on fire"},
 		"crash":  {"order ended by itself: exit status 2", "order.log ends with:", "panic: out of luck"},
 	} {
 		t.Run(fault, func(t *testing.T) {

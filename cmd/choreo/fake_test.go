@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == "broker" {
+		if os.Getenv("FAKE_FAULT") == "broker" {
+			go endAfterAnOrder()
+		}
 		main()
 	}
 	if err := fakeService(filepath.Base(os.Args[0])); err != nil {
@@ -40,6 +43,19 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(0)
 }
+
+// endAfterAnOrder ends this process once the order service has an order.
+func endAfterAnOrder() {
+	for {
+		if _, err := os.Stat(orderMark()); err == nil {
+			fmt.Fprintln(os.Stderr, "panic: disk on fire")
+			os.Exit(2)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func orderMark() string { return filepath.Join(os.TempDir(), "an-order-came") }
 
 // shopkeeper does the work of all three services in one: for each order it says
 // all the events of its flow at once.
@@ -169,6 +185,11 @@ func fakeService(name string) error {
 			if fault == "crash" {
 				fmt.Println("panic: out of luck")
 				os.Exit(2)
+			}
+			if fault == "broker" {
+				_ = os.WriteFile(orderMark(), nil, 0o600)
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
 			}
 			k.ServeHTTP(w, r)
 		}))
