@@ -12,7 +12,7 @@ import (
 
 func TestBrokerPausedNeedsDocker(t *testing.T) {
 	const pause = 15 * time.Second
-	w := newWorld(t, ownBrokers(t, 1))
+	w := newWorld(t, containers(t, 1))
 	work, ship := w.begin()
 	w.feeder.during(load{rate: 200, flows: 200, fail: 10}, func() {
 		time.Sleep(2 * time.Second)
@@ -36,24 +36,34 @@ func TestBrokerPausedNeedsDocker(t *testing.T) {
 }
 
 func TestBrokerKilledAndRestartedNeedsDocker(t *testing.T) {
-	w := newWorld(t, ownBrokers(t, 3))
+	w := newWorld(t, containers(t, 3))
 	work, ship := w.begin()
 	w.feeder.during(load{rate: 200, flows: 200, fail: 10}, func() {
-		for node := range 3 { // each of them leads something, and one coordinates
-			time.Sleep(time.Second)
-			w.cluster.kill(t, node)
-			killed := time.Now()
-			from := w.reader.count(topicDone)
-			awaitProgress(t, w, from, killed)
-			t.Logf("broker %d killed: every partition goes on after %v", node+1, time.Since(killed).Round(time.Millisecond))
-			w.cluster.restart(t, node)
-			awaitInSync(t, w)
-			t.Logf("broker %d is back and in sync after %v", node+1, time.Since(killed).Round(time.Millisecond))
-		}
+		time.Sleep(2 * time.Second)
+		node := w.coordinator("work") // it leads a third of the partitions, too
+		w.cluster.kill(t, node)
+		killed := time.Now()
+		awaitProgress(t, w, w.reader.count(topicDone), killed)
+		t.Logf("broker %d, the coordinator of the group, killed: every partition goes on after %v", node+1, time.Since(killed).Round(time.Millisecond))
 		work.awaitReady(30 * time.Second)
 		ship.awaitReady(30 * time.Second)
+		w.cluster.restart(t, node)
+		awaitInSync(t, w)
+		t.Logf("broker %d is back and in sync %v after it was killed", node+1, time.Since(killed).Round(time.Millisecond))
+		time.Sleep(2 * time.Second) // leaders move back
 	})
 	w.check(60 * time.Second)
+}
+
+// coordinator is the index of the broker that coordinates the service's group.
+func (w *world) coordinator(service string) int {
+	w.t.Helper()
+	found := w.admin.FindGroupCoordinators(timeout(w.t, 10*time.Second), w.topic(service))
+	c, ok := found[w.topic(service)]
+	if !ok || c.Err != nil {
+		w.t.Fatalf("find the coordinator of %s: %v", service, c.Err)
+	}
+	return int(c.NodeID) - 1
 }
 
 // awaitProgress waits until something that was said after a moment is read of
@@ -118,7 +128,7 @@ func TestRule4SeveralLeadersInOneTransaction(t *testing.T) {
 	w.settle(20 * time.Second)
 	from := w.reader.count(topicDone)
 	// One job at a time, so that each is a transaction of its own.
-	w.feeder.during(load{rate: 20, flows: 100}, func() { time.Sleep(15 * time.Second) })
+	w.feeder.during(load{rate: 20, flows: 100}, func() { time.Sleep(10 * time.Second) })
 	w.check(20 * time.Second)
 	of := func(several bool) []time.Duration {
 		return w.latencies(from, func(e said) bool {
@@ -136,7 +146,7 @@ func TestRule4SeveralLeadersInOneTransaction(t *testing.T) {
 }
 
 func TestOldTransactionVersionIsRefusedNeedsDocker(t *testing.T) {
-	w := newWorld(t, ownBrokers(t, 1))
+	w := newWorld(t, containers(t, 1))
 	features := func(args ...string) {
 		t.Helper()
 		cmd := append([]string{"/opt/kafka/bin/kafka-features.sh", "--bootstrap-server", "localhost:19092"}, args...)

@@ -24,59 +24,58 @@ import (
 // cluster is some brokers. Those in containers can be broken.
 type cluster struct {
 	brokers  []string
-	nodes    []testcontainers.Container // empty: brokers given by KAFKA_BROKERS
+	nodes    []testcontainers.Container
 	network  *testcontainers.DockerNetwork
-	external bool
+	external bool // given by KAFKA_BROKERS
 }
 
-// sharedCluster is the one that most tests use: started by the first of them.
-type sharedCluster struct {
-	once sync.Once
-	c    *cluster
-	err  error
-}
+// sharedClusters are those in containers, by number of brokers: started by the
+// first test that needs one, and used by all after it. Tests run one after the
+// other, so one that breaks its brokers disturbs no other.
+type sharedClusters struct{ by map[int]*cluster }
 
-var shared sharedCluster
+var shared = sharedClusters{by: map[int]*cluster{}}
 
-func (s *sharedCluster) close() {
-	if s.c != nil {
-		s.c.close()
+func (s *sharedClusters) close() {
+	for _, c := range s.by {
+		c.close()
 	}
 }
 
-// anyBrokers returns brokers that must not be broken, one or more.
-func anyBrokers(t *testing.T) *cluster {
-	t.Helper()
-	shared.once.Do(func() {
-		if given := givenBrokers(); len(given) > 0 {
-			shared.c = &cluster{brokers: given, external: true}
-			return
-		}
-		shared.c, shared.err = startCluster(t.Context(), 1)
-	})
-	if shared.err != nil {
-		t.Fatal(noBrokers("a Kafka broker", shared.err))
-	}
-	return shared.c
-}
+// anyBrokers returns brokers, one or more, that must not be broken.
+func anyBrokers(t *testing.T) *cluster { return brokers(t, 1) }
 
-// threeBrokers returns three brokers or more that must not be broken.
-func threeBrokers(t *testing.T) *cluster {
+// threeBrokers returns three brokers, or more, that must not be broken.
+func threeBrokers(t *testing.T) *cluster { return brokers(t, 3) }
+
+func brokers(t *testing.T, n int) *cluster {
 	t.Helper()
-	if given := givenBrokers(); len(given) >= 3 {
+	if given := givenBrokers(); len(given) >= n {
 		return &cluster{brokers: given, external: true}
 	}
-	return ownBrokers(t, 3)
+	return containers(t, n)
 }
 
-// ownBrokers returns brokers in containers, to be broken at will.
-func ownBrokers(t *testing.T, n int) *cluster {
+// containers returns brokers in containers, to be broken at will; the test
+// leaves them whole. After a failure they are thrown away.
+func containers(t *testing.T, n int) *cluster {
 	t.Helper()
-	c, err := startCluster(t.Context(), n)
-	if err != nil {
-		t.Fatal(noBrokers(fmt.Sprintf("%d Kafka broker(s) in containers, because it needs that many or breaks them", n), err))
+	c := shared.by[n]
+	if c == nil {
+		began := time.Now()
+		var err error
+		if c, err = startCluster(t.Context(), n); err != nil {
+			t.Fatal(noBrokers(fmt.Sprintf("%d Kafka broker(s) in containers", n), err))
+		}
+		t.Logf("%d container(s) of %s started in %v", n, image(), time.Since(began).Round(100*time.Millisecond))
+		shared.by[n] = c
 	}
-	t.Cleanup(c.close)
+	t.Cleanup(func() {
+		if t.Failed() {
+			c.close()
+			delete(shared.by, n)
+		}
+	})
 	return c
 }
 

@@ -34,12 +34,23 @@ type fed struct {
 
 func newFeeder(w *world) *feeder {
 	w.t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.brokers...), kgo.ProducerLinger(0), kgo.MetadataMinAge(100*time.Millisecond),
+	f := &feeder{w: w, last: map[string]int{}}
+	f.connect()
+	return f
+}
+
+// connect makes the producer, or makes it anew.
+func (f *feeder) connect() {
+	f.w.t.Helper()
+	if f.client != nil {
+		f.client.Close()
+	}
+	var err error
+	f.client, err = kgo.NewClient(kgo.SeedBrokers(f.w.cluster.brokers...), kgo.ProducerLinger(0), kgo.MetadataMinAge(100*time.Millisecond),
 		kgo.MaxBufferedRecords(1_000_000), kgo.UnknownTopicRetries(-1), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
 	if err != nil {
-		w.t.Fatal(err)
+		f.w.t.Fatal(err)
 	}
-	return &feeder{w: w, client: cl, last: map[string]int{}}
 }
 
 // put hands a job to the producer; jobs of a flow are written in this order.

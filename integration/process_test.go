@@ -305,6 +305,8 @@ func (p *process) log(since time.Time) []logLine {
 }
 
 // showTrouble copies warnings and errors of all processes to the test's log.
+// Whole logs, with the goroutines of the processes that still run, are kept
+// under the test's artifacts: go test -artifacts.
 func (w *world) showTrouble() {
 	const most = 60
 	seen := map[string]bool{}
@@ -323,6 +325,13 @@ func (w *world) showTrouble() {
 			lines = append(lines[:most/2:most/2], append([]string{fmt.Sprintf("... %d lines left out ...", n-most)}, lines[n-most/2:]...)...)
 		}
 		w.t.Logf("log of %v, without info:\n%s", p, strings.Join(lines, "\n"))
+	}
+	for _, p := range w.processes {
+		if !p.ended() {
+			_ = p.cmd.Process.Signal(syscall.SIGCONT)
+			_ = p.cmd.Process.Signal(syscall.SIGQUIT) // Go's runtime prints all goroutines
+			<-p.exited
+		}
 	}
 }
 

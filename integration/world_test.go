@@ -17,6 +17,7 @@ import (
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // world is what one test has for itself: a prefix for topics and groups, the
@@ -53,7 +54,7 @@ func newSilentWorld(t *testing.T, c *cluster, names ...string) *world {
 	t.Helper()
 	b := make([]byte, 4)
 	_, _ = rand.Read(b)
-	dir := t.TempDir()
+	dir := t.ArtifactDir()
 	w := &world{
 		t: t, cluster: c, prefix: "it" + hex.EncodeToString(b) + ".", dir: dir, notes: filepath.Join(dir, "notes"),
 		session: 6 * time.Second, addresses: map[string]string{},
@@ -80,7 +81,40 @@ func (w *world) createTopics(s *choreo.Service) {
 	if err := s.CreateTopics(timeout(w.t, time.Minute), w.config()); err != nil {
 		w.t.Fatalf("create the topics of %s: %v", s.Name(), err)
 	}
+	w.awaitTopics()
 }
+
+// awaitTopics returns when every broker has heard of every topic of the world
+// and of its leaders: a service that asks one that has not refuses to run.
+func (w *world) awaitTopics() {
+	w.t.Helper()
+	ctx := timeout(w.t, 30*time.Second)
+	if _, err := w.admin.ListBrokers(ctx); err != nil {
+		w.t.Fatalf("list the brokers: %v", err)
+	}
+	within(w.t, 30*time.Second, "every broker knows every topic", func() bool {
+		all, known := map[string]int{}, w.client.DiscoveredBrokers()
+		for _, b := range known {
+			resp, err := b.Request(ctx, kmsg.NewPtrMetadataRequest()) // of all topics
+			if err != nil {
+				return false
+			}
+			for _, t := range resp.(*kmsg.MetadataResponse).Topics {
+				if t.Topic != nil && strings.HasPrefix(*t.Topic, w.prefix) && !slices.ContainsFunc(t.Partitions, leaderless) {
+					all[*t.Topic]++
+				}
+			}
+		}
+		for _, n := range all {
+			if n < len(known) {
+				return false
+			}
+		}
+		return len(all) > 0
+	})
+}
+
+func leaderless(p kmsg.MetadataResponseTopicPartition) bool { return p.ErrorCode != 0 || p.Leader < 0 }
 
 func (w *world) close() {
 	if w.t.Failed() {
