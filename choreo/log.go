@@ -20,11 +20,20 @@ const (
 // newLogger writes to w. Both formats escape line breaks and quotes in values,
 // so nothing in an event can forge a line.
 func newLogger(w io.Writer, level slog.Level, format string) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	if format == formatText {
 		return slog.New(slog.NewTextHandler(w, o))
 	}
 	return slog.New(slog.NewJSONHandler(w, o))
+}
+
+// readable writes durations as 1.5s in both formats; JSON would have a bare
+// number of nanoseconds.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // serviceLogger names service and instance on every line.

@@ -37,7 +37,7 @@ const setupStopTimeout = 5 * time.Second
 
 // Main is the main function of a service's program. It runs the service with
 // the configuration of the environment until SIGTERM or SIGINT, or does what the
-// first argument says: run, topics, contract, version, --help. It ends the
+// first argument says: run, topics, contract, health, version, --help. It ends the
 // process: with code 0 after a graceful stop, 1 when the run failed, and 2 when
 // configuration, arguments or declarations are wrong, all mistakes on standard
 // error. A second signal ends the process at once, with code 1.
@@ -87,6 +87,8 @@ func mainWith(ctx context.Context, s *Service, args, environ []string, stdout, s
 		err = p.topics(ctx, args)
 	case "contract":
 		err = p.contract(args)
+	case "health":
+		err = p.health(args)
 	case "version", "--version", "-version":
 		err = p.version(args)
 	case "help", "--help", "-help", "-h":
@@ -355,6 +357,7 @@ func (p *program) help() error {
 	line("  %s topics --apply\tcreate missing topics and set declared settings; never deletes, never changes partition counts", n)
 	line("  %s topics --reset TOPIC --from earliest|latest\tdecide where the service goes on in a topic, after its offsets were lost or it was created anew", n)
 	line("  %s contract [--output json|text]\tprint what the service hears and says", n)
+	line("  %s health\task the service that runs beside it whether it is ready, for health checks in containers", n)
 	line("  %s version\tprint versions", n)
 	line("  %s --help\tprint this", n)
 	line("\nExit codes: 0 done or stopped gracefully, 1 failed, 2 wrong configuration, arguments or declarations.")

@@ -94,7 +94,7 @@ func TestWrongImports(t *testing.T) {
 // The programs share nothing, so each has its own copy of what they all need.
 // The tests of order's copy are good for all only while the copies are equal.
 func TestCopiesAreEqual(t *testing.T) {
-	for _, name := range []string{"tracing.go", "health.go"} {
+	for _, name := range []string{"tracing.go"} {
 		want, err := os.ReadFile(filepath.Join("order", name))
 		if err != nil {
 			t.Fatal(err)

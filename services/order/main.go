@@ -12,9 +12,6 @@ import (
 )
 
 func main() {
-	if asksForHealth(os.Args) {
-		os.Exit(health(os.Getenv("ADMIN_ADDR"), os.Stderr))
-	}
 	svc, handler := service.New()
 	svc.Add(choreo.HTTP{Addr: cmp.Or(os.Getenv("HTTP_ADDR"), ":8080"), Handler: handler})
 	choreo.Main(svc, tracing("order"))

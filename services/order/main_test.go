@@ -16,45 +16,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestHealthIsThatOfReadyz(t *testing.T) {
-	ready := true
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path != "/readyz":
-			w.WriteHeader(http.StatusNotFound)
-		case !ready:
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = io.WriteString(w, `{"ready":false,"reasons":["starting"]}`)
-		}
-	}))
-	addr := s.Listener.Addr().String()
-	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	var said strings.Builder
-	if code := health(addr, &said); code != 0 || said.Len() != 0 {
-		t.Errorf("ready: %d %q", code, &said)
-	}
-	if code := health(strings.Replace(addr, "127.0.0.1", "0.0.0.0", 1), &said); code != 0 {
-		t.Errorf("ready on any address: %d %q", code, &said)
-	}
-	ready = false
-	if code := health(addr, &said); code != 1 || !strings.Contains(said.String(), "starting") {
-		t.Errorf("not ready: %d %q", code, &said)
-	}
-	s.Close()
-	said.Reset()
-	if code := health(addr, &said); code != 1 || said.Len() == 0 {
-		t.Errorf("gone: %d %q", code, &said)
-	}
-	if code := health("off", &said); code != 1 || !strings.Contains(said.String(), "ADMIN_ADDR") {
-		t.Errorf("off: %d %q", code, &said)
-	}
-	for args, want := range map[string]bool{"order": false, "order health": true, "order run": false, "order health now": false} {
-		if asksForHealth(strings.Fields(args)) != want {
-			t.Errorf("%q asks for health: want %v", args, want)
-		}
-	}
-}
-
 // collector takes spans by OTLP over HTTP.
 func collector(t *testing.T) (url string, spans <-chan string) {
 	t.Helper()

@@ -3,17 +3,12 @@
 package main
 
 import (
-	"os"
-
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/services/shipping/domain"
 	"github.com/choreography-go/choreography/services/shipping/service"
 )
 
 func main() {
-	if asksForHealth(os.Args) {
-		os.Exit(health(os.Getenv("ADMIN_ADDR"), os.Stderr))
-	}
 	shipping := &domain.Shipping{Area: domain.DefaultArea(), Carrier: domain.PaperCarrier{}}
 	choreo.Main(service.New(shipping), tracing("shipping"))
 }
