@@ -109,8 +109,9 @@ func awaitInSync(t *testing.T, w *world) {
 
 func TestRule4SeveralLeadersInOneTransaction(t *testing.T) {
 	// Without the remedy of rule 4 each of these waits at least 20 ms in the
-	// broker for another leader's partition to be added.
-	const limit = 30 * time.Millisecond
+	// broker for another leader's partition to be added. On a machine that is too
+	// busy for the limit, what counts is the difference to one leader.
+	const limit, more = 30 * time.Millisecond, 15 * time.Millisecond
 	w := newWorld(t, threeBrokers(t))
 	w.begin()
 	leaders := map[string]map[int32]int32{}
@@ -140,8 +141,8 @@ func TestRule4SeveralLeadersInOneTransaction(t *testing.T) {
 	if len(several) < 50 {
 		t.Fatalf("only %d events had event and journal on different leaders", len(several))
 	}
-	if p50 := percentile(several, .5); p50 > limit {
-		t.Errorf("with several leaders the median is %v, must be at most %v", p50, limit)
+	if p50, base := percentile(several, .5), percentile(one, .5); p50 > max(limit, base+more) {
+		t.Errorf("with several leaders the median is %v, must be at most %v, or %v above that of one leader, %v", p50, limit, more, base)
 	}
 }
 

@@ -3,9 +3,11 @@ package integration
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +74,7 @@ func containers(t *testing.T, n int) *cluster {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
+			c.keepLogs(t)
 			c.close()
 			delete(shared.by, n)
 		}
@@ -222,6 +225,27 @@ func (c *cluster) await(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait until the brokers %v know of each other: %w", c.brokers, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// keepLogs writes what the brokers logged to the test's artifacts.
+func (c *cluster) keepLogs(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for i, n := range c.nodes {
+		logs, err := n.Logs(ctx)
+		if err != nil {
+			t.Logf("logs of broker %d: %v", i+1, err)
+			continue
+		}
+		text, err := io.ReadAll(logs)
+		_ = logs.Close()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(t.ArtifactDir(), fmt.Sprintf("broker-%d.log", i+1)), text, 0o600)
+		}
+		if err != nil {
+			t.Logf("logs of broker %d: %v", i+1, err)
 		}
 	}
 }

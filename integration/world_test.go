@@ -118,6 +118,7 @@ func leaderless(p kmsg.MetadataResponseTopicPartition) bool { return p.ErrorCode
 
 func (w *world) close() {
 	if w.t.Failed() {
+		w.showTransactions()
 		w.showTrouble()
 	}
 	w.stopAll()
@@ -185,6 +186,53 @@ func (w *world) openTransactions(service string) []string {
 		w.t.Fatalf("list transactions: %v", err)
 	}
 	return slices.DeleteFunc(all.TransactionalIDs(), func(id string) bool { return !strings.HasPrefix(id, w.prefix+service+"/") })
+}
+
+// showTransactions tells, after a failure, what the brokers know of the
+// world's transactions: those that are not complete, and the partitions that
+// have one open.
+func (w *world) showTransactions() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var ids []string
+	listed, err := w.admin.ListTransactions(ctx, nil, nil)
+	for _, id := range listed.TransactionalIDs() {
+		if strings.HasPrefix(id, w.prefix) {
+			ids = append(ids, id)
+		}
+	}
+	if err == nil && len(ids) > 0 {
+		var described kadm.DescribedTransactions
+		described, err = w.admin.DescribeTransactions(ctx, ids...)
+		for _, d := range described.Sorted() {
+			w.t.Logf("transactional id %s: %s, producer %d, epoch %d, since %v, %v", d.TxnID, d.State, d.ProducerID, d.ProducerEpoch,
+				time.UnixMilli(d.StartTimestamp).UTC(), d.Topics)
+		}
+	}
+	if err != nil {
+		w.t.Logf("describe transactions: %v", err)
+	}
+	all, err := w.admin.ListTopicsWithInternal(ctx)
+	if err != nil {
+		w.t.Logf("describe producers: %v", err)
+		return
+	}
+	topics := kadm.TopicsSet{}
+	for _, d := range all {
+		if strings.HasPrefix(d.Topic, w.prefix) || d.Topic == "__consumer_offsets" {
+			topics.Add(d.Topic, d.Partitions.Numbers()...)
+		}
+	}
+	producers, err := w.admin.DescribeProducers(ctx, topics)
+	if err != nil {
+		w.t.Logf("describe producers: %v", err)
+	}
+	producers.EachProducer(func(p kadm.DescribedProducer) {
+		if p.CurrentTxnStartOffset >= 0 {
+			w.t.Logf("%s/%d has a transaction open from offset %d, of producer %d, epoch %d, last written at %v", p.Topic, p.Partition,
+				p.CurrentTxnStartOffset, p.ProducerID, p.ProducerEpoch, time.UnixMilli(p.LastTimestamp).UTC())
+		}
+	})
 }
 
 // percentile of durations; d is sorted by it.
