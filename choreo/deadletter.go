@@ -72,11 +72,15 @@ func (e *engine) refuse(in *input, rec *kgo.Record, h *hearing, why *refusal, b 
 		return
 	}
 	e.metrics.consumed.Inc()
+	e.bury(in, rec, h.event.Type, why, b)
+}
+
+// bury makes a record a dead letter that no handler has seen.
+func (e *engine) bury(in *input, rec *kgo.Record, eventType string, why *refusal, b *batch) {
 	e.metrics.deadLetter("", why.reason)
 	e.log.Error("dead letter", "reason", why.reason, "topic", rec.Topic, "partition", rec.Partition, "offset", rec.Offset,
-		"type", h.event.Type, "error", bounded(why.err.Error()))
-	e.room.give(rec)
-	b.submit(&txn.Result{Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset,
+		"type", eventType, "error", bounded(why.err.Error()))
+	b.submit(&txn.Result{Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset, Done: e.passed(in, rec),
 		Records: []*kgo.Record{e.deadLetterRecord(rec, "", why.reason, 0, why.err, why.truncate)}})
 }
 

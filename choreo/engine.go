@@ -53,6 +53,7 @@ type engine struct {
 	awayBecause  atomic.Pointer[error]
 	journalBytes atomic.Int64 // flow state of all tasks, as of the last look
 	poison       poisoned
+	failed       chan error // what ends the run
 }
 
 // owned is one ownership of a task, from Opened to Closed.
@@ -60,8 +61,18 @@ type owned struct {
 	partition int32
 	inc       *txn.Incarnation
 	store     *journal.Store
-	ctx       context.Context // ends with the incarnation
-	expiring  atomic.Int64    // flows handed to the scheduler to be dropped
+	ctx       context.Context // ends with the incarnation, because of ErrStopping
+
+	mu       sync.Mutex
+	expiring map[string]struct{} // flows handed to the scheduler to be dropped
+}
+
+func newOwned(partition int32, inc *txn.Incarnation, s *journal.Store) *owned {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	context.AfterFunc(inc.Context(), func() {
+		cancel(fmt.Errorf("%w: %w", ErrStopping, context.Cause(inc.Context())))
+	})
+	return &owned{partition: partition, inc: inc, store: s, ctx: ctx, expiring: map[string]struct{}{}}
 }
 
 // store is a journal.Store while it is restored.
@@ -111,7 +122,7 @@ type input struct {
 // Opened prepares the sources of a restored task.
 func (e *engine) Opened(t *task.Task) error {
 	inc := t.Incarnation.(*txn.Incarnation)
-	o := &owned{partition: t.Partition, inc: inc, store: t.Store.(store).Store, ctx: inc.Context()}
+	o := newOwned(t.Partition, inc, t.Store.(store).Store)
 	for _, s := range t.Sources {
 		tr, err := offsets.New(s.Offset, s.Metadata, offsets.LeaderEpoch(s.LeaderEpoch))
 		if err != nil {
@@ -190,7 +201,13 @@ func (e *engine) Deliver(ctx context.Context, s *task.Source, recs []*kgo.Record
 	in := s.Handle.(*input)
 	var b batch
 	taken := 0
+	next := in.Offsets.Next()
 	for _, rec := range recs {
+		if rec.Offset < next {
+			e.truncated(in, rec.Offset, next)
+			break
+		}
+		next = rec.Offset + 1
 		if !in.Offsets.Room() {
 			in.full.Store(true)
 			if !in.Offsets.Room() { // else the gate made room in between
@@ -213,6 +230,16 @@ func (e *engine) Deliver(ctx context.Context, s *task.Source, recs []*kgo.Record
 	}
 	e.dispatch(&b)
 	return taken
+}
+
+// truncated ends the run: offsets that were worked on already now hold other
+// records, as after an unclean election of a partition's leader. What came of
+// the lost ones stands, so a person must know.
+func (e *engine) truncated(in *input, offset, next int64) {
+	err := fmt.Errorf("%s/%d delivers offset %d after %d: the partition was truncated, and events that were handled are lost from it; "+
+		"start again to go on from what the broker has committed", in.Topic, in.Partition, offset, next-1)
+	in.owned.inc.Close(err)
+	e.fail(err)
 }
 
 // batch gathers what Deliver hands on, so that locks are taken once for many.
@@ -240,8 +267,8 @@ func (e *engine) dispatch(b *batch) {
 
 func (b *batch) submit(r *txn.Result) { b.results = append(b.results, r) }
 
-func (b *batch) run(task int32, key string, it sched.Item) {
-	b.work = append(b.work, sched.Work{Key: sched.Key{Task: task, Name: key}, Item: it})
+func (b *batch) run(r *run) {
+	b.work = append(b.work, sched.Work{Key: sched.Key{Task: r.in.owned.partition, Name: r.key}, Item: r})
 }
 
 // accept decides what becomes of one record.
@@ -255,35 +282,40 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 		return
 	}
 	view := cloudevent.ViewOf(rec)
-	if view.Mode() == cloudevent.NotCloudEvent {
+	var ev cloudevent.Event
+	var err error
+	var h *hearing
+	switch view.Mode() {
+	case cloudevent.NotCloudEvent:
 		e.metrics.ignored(ignoredNotCloudEvent)
 		e.skip(in, rec, b)
 		return
-	}
-	h := e.plan.hears[string(view.Type())]
-	if h == nil && view.Mode() == cloudevent.Binary {
-		e.metrics.ignored(ignoredNotHeard)
-		e.unheard(in, &view)
-		e.skip(in, rec, b)
-		return
+	case cloudevent.Binary:
+		if h = e.plan.hears[string(view.Type())]; h == nil {
+			e.unheard(in, string(view.CorrelationID()), len(view.Outcome()) > 0)
+			e.skip(in, rec, b)
+			return
+		}
+	default: // structured: what is not read has no type, so nobody hears it
+		if ev, err = cloudevent.Read(rec); err == nil {
+			if h = e.plan.hears[ev.Type]; h == nil {
+				e.unheard(in, ev.CorrelationID, ev.Outcome != "")
+				e.skip(in, rec, b)
+				return
+			}
+		}
 	}
 	if len(rec.Value) > e.cfg.MaxEventBytes {
 		e.refuse(in, rec, h, &refusal{reason: reasonTooBig,
 			err: &tooBigError{len(rec.Value), e.cfg.MaxEventBytes}}, b)
 		return
 	}
-	if n := e.poison.times(in.Topic, in.Partition, rec.Offset); n > 0 {
-		e.refuse(in, rec, h, &refusal{reason: reasonUnsayable, truncate: n > 1,
-			err: errors.New("the broker refused what the handlers said for its size; see max.message.bytes of the topics")}, b)
+	if why := e.unsayable(in, rec); why != nil {
+		e.refuse(in, rec, h, why, b)
 		return
 	}
-	ev, err := cloudevent.Read(rec)
-	if h == nil && err == nil { // structured: the type is known only now
-		if h = e.plan.hears[ev.Type]; h == nil {
-			e.metrics.ignored(ignoredNotHeard)
-			e.skip(in, rec, b)
-			return
-		}
+	if view.Mode() == cloudevent.Binary {
+		ev, err = cloudevent.Read(rec)
 	}
 	if err != nil {
 		e.refuse(in, rec, h, &refusal{reason: reasonInvalid, err: err}, b)
@@ -301,14 +333,10 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 			b.submit(e.forward(in, rec, r.flow, home))
 			return
 		}
-		b.run(in.owned.partition, r.flow, r)
-		return
+	} else if rec.Key != nil {
+		r.key = string(rec.Key)
 	}
-	key := r.flow
-	if rec.Key != nil {
-		key = string(rec.Key)
-	}
-	b.run(in.owned.partition, key, r)
+	b.run(r)
 }
 
 // skip finishes a record that nobody works on.
@@ -317,11 +345,32 @@ func (e *engine) skip(in *input, rec *kgo.Record, b *batch) {
 	b.submit(&txn.Result{Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset, Done: in.passed})
 }
 
-// unheard notes that a flow has ended when the event of another's outcome
-// passes by, so that its state need not wait for the retention.
-func (e *engine) unheard(in *input, v *cloudevent.View) {
-	if len(v.Outcome()) > 0 {
-		in.owned.store.Ended(string(v.CorrelationID()), time.Now())
+// unheard counts an event that nobody hears. If it is an outcome its flow has
+// ended, so that the flow's state need not wait for the retention.
+func (e *engine) unheard(in *input, flow string, outcome bool) {
+	e.metrics.ignored(ignoredNotHeard)
+	if outcome {
+		in.owned.store.Ended(flow, time.Now())
+	}
+}
+
+// unsayable is why a record is refused whose outputs the broker has refused
+// before, nil if it has not.
+func (e *engine) unsayable(in *input, rec *kgo.Record) *refusal {
+	n := e.poison.times(in.Topic, in.Partition, rec.Offset)
+	if n == 0 {
+		return nil
+	}
+	return &refusal{reason: reasonUnsayable, truncate: n > 1,
+		err: errors.New("the broker refused what the handlers said for its size; see max.message.bytes of the topics")}
+}
+
+// passed makes the Done of a result that is no run's: its record takes room
+// until then, like every other one.
+func (e *engine) passed(in *input, rec *kgo.Record) func(bool) {
+	return func(bool) {
+		e.room.give(rec)
+		e.gated(in)
 	}
 }
 

@@ -37,9 +37,8 @@ func (e *engine) forward(in *input, rec *kgo.Record, flow string, home int32) *t
 		}
 	}
 	origin := fmt.Appendf(nil, "%s/%d/%d", rec.Topic, rec.Partition, rec.Offset)
-	e.room.give(rec)
 	return &txn.Result{
-		Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset,
+		Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset, Done: e.passed(in, rec),
 		Records: []*kgo.Record{{
 			Topic: e.names.inbox, Partition: home, Key: []byte(flow), Value: rec.Value,
 			Headers: append(headers, kgo.RecordHeader{Key: headerForwarded, Value: origin}),
@@ -131,16 +130,16 @@ func (e *engine) acceptPublished(in *input, rec *kgo.Record, b *batch) {
 		}
 	}
 	if err != nil {
-		e.metrics.deadLetter("", reasonInvalid)
-		e.log.Error("dead letter", "reason", reasonInvalid, "topic", rec.Topic, "partition", rec.Partition, "offset", rec.Offset, "error", bounded(err.Error()))
-		e.room.give(rec)
-		b.submit(&txn.Result{Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset,
-			Records: []*kgo.Record{e.deadLetterRecord(rec, "", reasonInvalid, 0, err, false)}})
+		e.bury(in, rec, ev.Type, &refusal{reason: reasonInvalid, err: err}, b)
+		return
+	}
+	if why := e.unsayable(in, rec); why != nil {
+		e.bury(in, rec, ev.Type, why, b)
 		return
 	}
 	e.metrics.consumed.Inc()
 	r := newRun(e, in, rec, ev, &hearing{event: d, handlers: []handler{startRun{d}}})
-	b.run(in.owned.partition, r.flow, r)
+	b.run(r)
 }
 
 // startRun says a published event on its topic, once.
@@ -152,7 +151,7 @@ func (s startRun) settings() policy { return policy{} }
 func (s startRun) handle(r *run) verdict {
 	h := fnv.New64a()
 	_, _ = h.Write(r.event.Data)
-	id := r.seenBy(kindStarted)
+	id := r.seenBy("/" + kindStarted) // no reaction has this name
 	if data, seen := r.store().Seen(r.flow, id); seen {
 		if data != h.Sum64() {
 			r.e.metrics.conflicts.Inc()
@@ -180,11 +179,12 @@ type expiry struct {
 	e    *engine
 	o    *owned
 	flow string
-	done func()
 }
 
 func (x *expiry) Run() time.Duration {
-	defer x.done()
+	x.o.mu.Lock()
+	delete(x.o.expiring, x.flow)
+	x.o.mu.Unlock()
 	if !x.o.inc.Standing() {
 		return sched.Done
 	}

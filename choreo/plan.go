@@ -258,7 +258,10 @@ func (s Step[In, Out]) declare(p *plan) {
 		p.mistake("step %q: On is missing: say which event sets it off", s.Name)
 	} else {
 		for _, a := range s.On.alternatives() {
-			x.on = append(x.on, alternativePlan{event: a.event, decode: func(b []byte) (any, error) { return a.decode(b) }})
+			x.on = append(x.on, alternativePlan{event: a.event, decode: func(b []byte) (any, error) { return a.read(b) }})
+		}
+		if len(x.on) == 0 {
+			p.mistake("step %q: On names no event: give AnyOf at least one", s.Name)
 		}
 	}
 	if s.Do == nil {
@@ -266,7 +269,7 @@ func (s Step[In, Out]) declare(p *plan) {
 	} else {
 		x.do = func(ctx context.Context, in any) (any, error) { return s.Do(ctx, in.(In)) }
 	}
-	x.decodeOut = func(b []byte) (any, error) { return decoder[Out](x.emit.codec)(b) }
+	x.decodeOut = func(b []byte) (any, error) { return guarded(decoder[Out](x.emit.codec), b) }
 	for _, f := range s.Fail {
 		if c := compileFailure(f); c != nil {
 			x.fail = append(x.fail, *c)
@@ -348,10 +351,13 @@ func (r Reaction[In]) declare(p *plan) {
 		p.mistake("reaction %q: On is missing: say which event sets it off", r.Name)
 		return
 	}
+	if len(r.On.alternatives()) == 0 {
+		p.mistake("reaction %q: On names no event: give AnyOf at least one", r.Name)
+	}
 	for _, a := range r.On.alternatives() {
 		x.on = append(x.on, a.event)
 		p.hear(a.event, &reactionRun{reactionPlan: x, allowed: allowed, react: func(ctx context.Context, data []byte) (Emissions, error) {
-			in, err := a.decode(data)
+			in, err := a.read(data)
 			if err != nil {
 				return nil, &decodeError{a.event.Type, err}
 			}

@@ -30,6 +30,10 @@ func (s *Service) Run(ctx context.Context, cfg Config) error {
 	if err := cfg.validate(); err != nil {
 		return err
 	}
+	if !s.claimed.CompareAndSwap(false, true) {
+		return fmt.Errorf("service %q is running already", p.service)
+	}
+	defer s.claimed.Store(false)
 	e, err := newEngine(s, p, cfg)
 	if err != nil {
 		return err
@@ -43,7 +47,7 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 		log: serviceLogger(cfg.Logger, p.service, cfg.InstanceID), metrics: newMetrics(cfg.Registerer, p),
 		tracing: newTracing(cfg.TracerProvider, p.service),
 		fence:   &txn.Fence{}, room: newRoom(cfg.MaxInFlight, cfg.MaxInFlightBytes), sched: sched.New(cfg.MaxHandlers),
-		owned: map[int32]*owned{},
+		owned: map[int32]*owned{}, failed: make(chan error, 1),
 	}
 	e.room.closedBecause = e.journalFull
 	group := e.names.group
@@ -127,15 +131,14 @@ func (e *engine) run(ctx context.Context, s *Service) (err error) {
 	defer e.inbox.Close()
 	defer e.view.close()
 
-	failed := make(chan error, 3)
 	wg.Go(func() {
 		if err := e.pipe.Run(work); err != nil && work.Err() == nil {
-			failed <- fmt.Errorf("transaction pipeline: %w", err)
+			e.fail(fmt.Errorf("transaction pipeline: %w", err))
 		}
 	})
 	wg.Go(func() {
 		if err := e.owner.Run(work); err != nil && work.Err() == nil {
-			failed <- err
+			e.fail(err)
 		}
 	})
 	wg.Go(func() { e.keepHouse(work) })
@@ -144,14 +147,11 @@ func (e *engine) run(ctx context.Context, s *Service) (err error) {
 	for _, bind := range e.plan.bindStates {
 		bind(reader)
 	}
-	if !s.running.CompareAndSwap(nil, e) {
-		cancel(nil)
-		return fmt.Errorf("service %q is running already", e.plan.service)
-	}
+	s.running.Store(e)
 	defer s.running.Store(nil)
 	stopHTTP, err := startHTTP(ctx, e.plan.https, e.log)
 	if err != nil {
-		cancel(err)
+		e.end(cancel, &wg)
 		return err
 	}
 
@@ -160,15 +160,37 @@ func (e *engine) run(ctx context.Context, s *Service) (err error) {
 	select {
 	case <-ctx.Done():
 		err = e.stop(context.WithoutCancel(ctx), stopHTTP)
-	case err = <-failed:
+	case err = <-e.failed:
 		e.log.Error("service fails", "error", err)
 		stopping, end := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		_ = stopHTTP(stopping)
 		end()
-		e.sched.Close()
 	}
-	cancel(ErrStopping)
+	e.end(cancel, &wg)
 	return err
+}
+
+// fail ends the run; the first error counts.
+func (e *engine) fail(err error) {
+	select {
+	case e.failed <- err:
+	default:
+	}
+}
+
+// end stops what a run has started. Handlers that are cut off get a moment to
+// see that their contexts have ended, so that none outlives the run unless it
+// ignores that.
+func (e *engine) end(cancel context.CancelCauseFunc, started *sync.WaitGroup) {
+	const patience = time.Second
+	e.sched.Close()
+	cancel(ErrStopping)
+	started.Wait()
+	ctx, forget := context.WithTimeout(context.Background(), patience)
+	defer forget()
+	if err := e.sched.Wait(ctx); err != nil {
+		e.log.Error("handlers ignore that their contexts have ended, and outlive the run", "error", err)
+	}
 }
 
 // prepare waits for the brokers and checks that they and the topics will do.
@@ -288,19 +310,24 @@ func (e *engine) keepHouse(ctx context.Context) {
 }
 
 // expire hands the flows of a task that may be dropped to the scheduler, so
-// that none is dropped while one of its events is at work.
+// that none is dropped while one of its events is at work. A flow that is at
+// work for long, such as on a compensation that fails, holds up no other.
 func (e *engine) expire(o *owned, most int) {
-	if !o.inc.Standing() || !o.expiring.CompareAndSwap(0, 1) {
+	if !o.inc.Standing() {
 		return
 	}
 	var work []sched.Work
-	for _, flow := range o.store.Expirable(time.Now(), most) {
-		o.expiring.Add(1)
-		work = append(work, sched.Work{Key: sched.Key{Task: o.partition, Name: flow},
-			Item: &expiry{e, o, flow, func() { o.expiring.Add(-1) }}})
+	flows := o.store.Expirable(time.Now(), most)
+	o.mu.Lock()
+	for _, flow := range flows {
+		if _, queued := o.expiring[flow]; queued {
+			continue
+		}
+		o.expiring[flow] = struct{}{}
+		work = append(work, sched.Work{Key: sched.Key{Task: o.partition, Name: flow}, Item: &expiry{e, o, flow}})
 	}
+	o.mu.Unlock()
 	e.sched.SubmitAll(work)
-	o.expiring.Add(-1)
 }
 
 func (e *engine) journalFull() bool { return e.journalBytes.Load() >= e.cfg.MaxJournalBytes }

@@ -2,6 +2,7 @@ package choreo
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type Service struct {
 	name         string
 	declarations []Declaration
 	middleware   []Middleware
+	claimed      atomic.Bool // by a Run, from its begin to its end
 	running      runningService
 }
 
@@ -40,8 +42,9 @@ func Starts(e ...AnyEvent) Declaration {
 
 type starts []*eventDecl
 
-// HTTP serves Handler beside the service: it listens when the service is
-// ready and is drained before the service stops.
+// HTTP serves Handler beside the service: it listens from when the brokers and
+// topics were found to do, which may be before the first task is ready, and is
+// drained before the service stops.
 type HTTP struct {
 	// Addr is the address to listen on, such as ":8080".
 	Addr    string

@@ -23,6 +23,19 @@ func decoder[T any](c Codec) func([]byte) (T, error) {
 	}
 }
 
+// read decodes, and turns a panic of a codec or of an Upcast's function into an
+// error.
+func (a alternative[In]) read(data []byte) (in In, err error) {
+	return guarded(a.decode, data)
+}
+
+func guarded[T any](decode func([]byte) (T, error), data []byte) (v T, err error) {
+	if p := protect(func() { v, err = decode(data) }); p != nil {
+		err = p
+	}
+	return v, err
+}
+
 type anyOf[In any] []Trigger[In]
 
 func (t anyOf[In]) alternatives() []alternative[In] {

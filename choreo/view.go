@@ -137,6 +137,7 @@ type view struct {
 	closed     bool
 	partitions map[int32]*viewPartition
 	stopped    chan struct{} // the reader has returned
+	ended      chan struct{} // closed with the view
 }
 
 type viewPartition struct {
@@ -146,7 +147,7 @@ type viewPartition struct {
 }
 
 func newView(journalTopic string, options []kgo.Opt, newStore func() *journal.Store) *view {
-	return &view{newStore: newStore, journal: journalTopic, options: options, partitions: map[int32]*viewPartition{}}
+	return &view{newStore: newStore, journal: journalTopic, options: options, partitions: map[int32]*viewPartition{}, ended: make(chan struct{})}
 }
 
 func (v *view) state(ctx context.Context, partition int32, name, flow string) ([]byte, error) {
@@ -167,6 +168,8 @@ func (v *view) state(ctx context.Context, partition int32, name, flow string) ([
 		}
 		select {
 		case <-moved:
+		case <-v.ended:
+			return nil, ErrNotRunning
 		case <-ctx.Done():
 			return nil, fmt.Errorf("read the journal of task %d up to offset %d, is at %d: %w", partition, end, next, context.Cause(ctx))
 		}
@@ -241,6 +244,7 @@ func isStateSlot(key []byte) bool {
 func (v *view) close() {
 	v.mu.Lock()
 	v.closed = true
+	close(v.ended)
 	cl, stopped := v.client, v.stopped
 	v.mu.Unlock()
 	if cl != nil {

@@ -30,11 +30,12 @@ type run struct {
 	event cloudevent.Event
 	hears *hearing
 	flow  string
+	key   string // under which the scheduler orders it
 	hash  journal.Hash
 
-	next     int // the handler at work
-	before   int // records of the handlers before it
-	attempt  int // of that handler, from 1
+	next     int      // the handler at work
+	before   progress // of the handlers before it
+	attempt  int      // of that handler, from 1
 	began    time.Time
 	decoded  any           // the step's input, once decoded
 	undoing  []journal.Run // what is left to undo
@@ -49,7 +50,14 @@ type run struct {
 	at         time.Time // of the journal records
 	ended      bool      // an outcome was heard or said
 	result     txn.Result
-	ctx        runContext
+	ctx        runContext  // of the last attempt
+	unwatch    func() bool // see wakeWhenLost
+}
+
+// progress is how far a run has come.
+type progress struct {
+	records, changes int
+	ended            bool
 }
 
 // verdict is what a handler says of the run: done, dropped, or to be called
@@ -63,7 +71,7 @@ const (
 
 func newRun(e *engine, in *input, rec *kgo.Record, ev cloudevent.Event, h *hearing) *run {
 	r := &run{e: e, in: in, rec: rec, event: ev, hears: h, flow: flowOf(rec, &ev)}
-	r.hash = journal.HashOf(ev.Source, ev.ID)
+	r.hash, r.key = journal.HashOf(ev.Source, ev.ID), r.flow
 	return r
 }
 
@@ -81,6 +89,10 @@ func flowOf(rec *kgo.Record, ev *cloudevent.Event) string {
 
 // Run works on the event until it is done, or has to wait for another attempt.
 func (r *run) Run() time.Duration {
+	if r.unwatch != nil {
+		r.unwatch()
+		r.unwatch = nil
+	}
 	for ; r.next < len(r.hears.handlers); r.next++ {
 		if !r.in.owned.inc.Standing() {
 			r.drop()
@@ -88,7 +100,7 @@ func (r *run) Run() time.Duration {
 		}
 		h := r.hears.handlers[r.next]
 		if r.attempt == 0 && r.undoing == nil {
-			r.before = len(r.records)
+			r.before = progress{len(r.records), len(r.changes), r.ended}
 		}
 		switch v := h.handle(r); {
 		case v == done:
@@ -97,11 +109,21 @@ func (r *run) Run() time.Duration {
 			r.drop()
 			return sched.Done
 		default:
+			r.wakeWhenLost()
 			return time.Duration(v)
 		}
 	}
 	r.finish()
 	return sched.Done
+}
+
+// wakeWhenLost ends the wait for the next attempt when the ownership ends: the
+// event is read again by the task's next owner, and if that is us it must not
+// wait behind this one.
+func (r *run) wakeWhenLost() {
+	r.unwatch = context.AfterFunc(r.in.owned.ctx, func() {
+		r.e.sched.Wake(sched.Key{Task: r.in.owned.partition, Name: r.key})
+	})
 }
 
 // finish submits what was said and journalled.
@@ -120,7 +142,10 @@ func (r *run) finish() {
 }
 
 // drop gives up an event whose task is no longer ours.
-func (r *run) drop() { r.e.room.give(r.rec) }
+func (r *run) drop() {
+	r.e.stuck.remove(r)
+	r.e.room.give(r.rec)
+}
 
 // committed is told by the pipeline what became of the result.
 func (r *run) committed(ok bool) {
@@ -138,12 +163,15 @@ func (r *run) committed(ok bool) {
 
 // journal notes a change to be written with the result. One that is too large
 // for the journal makes the event a dead letter, and takes back what the
-// handler said: it returns false.
+// handler said and journalled: it returns false.
 func (r *run) journal(step string) func(journal.Change, error) bool {
 	return func(c journal.Change, err error) bool {
 		if err != nil {
-			clear(r.records[r.before:])
-			r.records = r.records[:r.before]
+			r.store().Revert(r.changes[r.before.changes:]...)
+			r.changes = r.changes[:r.before.changes]
+			clear(r.records[r.before.records:])
+			r.records = r.records[:r.before.records]
+			r.ended = r.before.ended
 			r.deadLetter(step, reasonTooBig, err)
 			return false
 		}
@@ -221,8 +249,7 @@ func derive(event journal.Hash, service, step, kind string, number int) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// runContext is the context of an attempt: it answers for the run itself, so
-// that Meta costs no allocation.
+// runContext is the context of one attempt. It answers for the run itself.
 type runContext struct {
 	context.Context
 	run *run
@@ -252,7 +279,8 @@ func (r *run) try(h handler, doing string, f func(context.Context) error) (err e
 		stop := r.e.overdue.after(timeout, r, name, cancel)
 		defer func() { stop(); cancel(nil) }()
 	}
-	r.ctx = runContext{ctx, r}
+	own := &runContext{ctx, r} // the attempt's: what the handler started may outlive it
+	r.ctx = *own
 	attempt := f
 	for i := len(r.e.wrap) - 1; i >= 0; i-- {
 		attempt = r.e.wrap[i](attempt)
@@ -268,7 +296,7 @@ func (r *run) try(h handler, doing string, f func(context.Context) error) (err e
 		}
 		span.end(err)
 	}()
-	return attempt(&r.ctx)
+	return attempt(own)
 }
 
 // left reports that the attempt failed because the task is no longer ours:
@@ -307,14 +335,18 @@ type overdue struct {
 // after cancels an attempt at its timeout and from then on counts it as
 // overdue, until stop is called.
 func (o *overdue) after(d time.Duration, r *run, step string, cancel context.CancelCauseFunc) (stop func()) {
+	stopped := false // guarded by o.mu
 	t := time.AfterFunc(d, func() {
-		cancel(ErrTimeout)
 		o.mu.Lock()
 		defer o.mu.Unlock()
+		if stopped { // the attempt has returned just now
+			return
+		}
 		if o.runs == nil {
 			o.runs = map[*run]string{}
 		}
 		o.runs[r] = step
+		cancel(ErrTimeout)
 	})
 	return func() {
 		if t.Stop() {
@@ -322,6 +354,7 @@ func (o *overdue) after(d time.Duration, r *run, step string, cancel context.Can
 		}
 		o.mu.Lock()
 		defer o.mu.Unlock()
+		stopped = true
 		delete(o.runs, r)
 	}
 }
