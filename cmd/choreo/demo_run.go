@@ -40,9 +40,9 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 		if err := findBinaries(r.Bin); err != nil {
 			return nil, err
 		}
-	}
-	if err := r.makeDir(); err != nil {
-		return nil, err
+		if err := r.makeDir(); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -76,6 +76,9 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 		Brokers: r.Brokers, Prefix: r.prefix, Topics: topics, Services: services,
 		Each: r.book.heard, Malformed: r.book.malformed,
 	})
+	if err != nil && r.OrderURL != "" {
+		err = fmt.Errorf("%w; do Kafka and the services run?", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +93,7 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 		return nil, context.Cause(ctx)
 	}
 	r.book.report(res, r.OrderURL != "" && !r.ownPrefix)
-	if r.ownPrefix && res.good() && r.Dir == "" {
+	if r.ownPrefix && res.good() {
 		if err := w.RemoveTopics(ctx); err != nil {
 			res.note("the topics %s* could not be removed: %v", r.prefix, err)
 		}

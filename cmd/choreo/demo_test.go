@@ -209,6 +209,21 @@ func TestDemoStartsBrokerAndServices(t *testing.T) {
 	}
 }
 
+func TestDemoOfServicesThatDoNotRun(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1)) // without a topic
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	code, out, errs := verdict(t, "demo", "--order-url=http://127.0.0.1:1", "--brokers="+cluster.ListenAddrs()[0])
+	if code != exitFailed || !strings.Contains(errs, "do Kafka and the services run?") || out != "" {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "choreo-demo-*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestDemoSaysWhyItFails(t *testing.T) {
 	for fault, want := range map[string][]string{
 		"topics": {"make the topics", "no right to make topics"},
