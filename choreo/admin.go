@@ -54,6 +54,9 @@ func (e *engine) status() status {
 	for _, o := range e.owned {
 		s.journalFlows += o.store.Flows()
 		s.journalBytes += o.store.Bytes()
+		for _, in := range o.inputs {
+			s.beyondPrefix += in.Offsets.Beyond()
+		}
 	}
 	return s
 }

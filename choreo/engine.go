@@ -62,6 +62,7 @@ type owned struct {
 	inc       *txn.Incarnation
 	store     *journal.Store
 	ctx       context.Context // ends with the incarnation, because of ErrStopping
+	inputs    []*input        // not changed after Opened
 
 	mu       sync.Mutex
 	expiring map[string]struct{} // flows handed to the scheduler to be dropped
@@ -131,6 +132,7 @@ func (e *engine) Opened(t *task.Task) error {
 		in := &input{owned: o, Source: &txn.Source{Topic: s.Topic, TopicID: s.TopicID, Partition: s.Partition, Offsets: tr}}
 		in.passed = func(bool) { e.gated(in) }
 		s.Handle = in
+		o.inputs = append(o.inputs, in)
 		if s == t.Home() {
 			inc.SetHome(in.Source)
 		}

@@ -45,7 +45,7 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 	e := &engine{
 		plan: p, cfg: cfg, names: namesOf(p.service, cfg.TopicPrefix), source: "/" + p.service, wrap: s.middleware,
 		log: serviceLogger(cfg.Logger, p.service, cfg.InstanceID), metrics: newMetrics(cfg.Registerer, p),
-		tracing: newTracing(cfg.TracerProvider, p.service),
+		tracing: newTracing(cfg.TracerProvider, cfg.TopicPrefix+p.service),
 		fence:   &txn.Fence{}, room: newRoom(cfg.MaxInFlight, cfg.MaxInFlightBytes), sched: sched.New(cfg.MaxHandlers),
 		owned: map[int32]*owned{}, failed: make(chan error, 1),
 	}
@@ -83,7 +83,7 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 	if e.owner, err = task.New(tc); err != nil {
 		return nil, err
 	}
-	e.view = newView(e.names.journal, e.clientOptions("view"), e.newStore)
+	e.view = newView(e.names.journal, e.clientOptions("view"), e.newStore, e.watchers.wake)
 	return e, nil
 }
 

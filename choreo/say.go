@@ -53,8 +53,9 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		Extensions:      r.startedExtension(),
 		Data:            data,
 	}
-	ev.TraceParent, ev.TraceState = r.e.tracing.carry(r)
-	rec, err := ev.Record(r.e.names.topic(d.Topic))
+	topic := r.e.names.topic(d.Topic)
+	r.e.tracing.create(r, &ev, topic)
+	rec, err := ev.Record(topic)
 	if err != nil {
 		return journal.Event{}, fmt.Errorf("say %s: %w", d.Type, err)
 	}

@@ -159,16 +159,6 @@ func (t *tracing) say(ctx context.Context, ev *cloudevent.Event, topic string) {
 	ev.TraceParent, ev.TraceState = t.inject(ctx)
 }
 
-// carry returns the trace context for what a run says.
-func (t *tracing) carry(r *run) (traceparent, tracestate string) {
-	if r.ctx.Context != nil {
-		if traceparent, tracestate = t.inject(r.ctx.Context); traceparent != "" {
-			return traceparent, tracestate
-		}
-	}
-	return passOn(&r.event)
-}
-
 // W3C: a traceparent has 55 bytes, later versions may be longer; a tracestate
 // is handed on up to 512.
 const (

@@ -45,7 +45,8 @@ func (e *engine) awaitState(ctx context.Context, name, flow string, enough func(
 			forget()
 			return err
 		}
-		// The owner wakes us; an instance that does not own the flow looks again.
+		// The commit wakes us, or the view that reads of it. Should ownership
+		// move in between, nobody does: look again.
 		var again <-chan time.Time
 		var t *time.Timer
 		if e.ownedTask(txn.Partition([]byte(flow), e.plan.tasks)) == nil {
@@ -68,9 +69,13 @@ func (e *engine) awaitState(ctx context.Context, name, flow string, enough func(
 	}
 }
 
-// viewInterval is how often Await looks again for a flow that another instance
-// owns.
-const viewInterval = 20 * time.Millisecond
+const (
+	// viewInterval is how often Await looks again for a flow that another
+	// instance owns, should nothing wake it.
+	viewInterval = time.Second
+	// openPatience is how long a read waits for what may still be committed.
+	openPatience = 500 * time.Millisecond
+)
 
 // watchers are the goroutines that await a change of a flow's state.
 type watchers struct {
@@ -131,6 +136,7 @@ type view struct {
 	newStore func() *journal.Store
 	journal  string
 	options  []kgo.Opt
+	changed  func(flow string) // told when a state was read anew
 
 	mu         sync.Mutex
 	client     *kgo.Client
@@ -146,19 +152,26 @@ type viewPartition struct {
 	moved chan struct{} // closed and replaced when next moves
 }
 
-func newView(journalTopic string, options []kgo.Opt, newStore func() *journal.Store) *view {
-	return &view{newStore: newStore, journal: journalTopic, options: options, partitions: map[int32]*viewPartition{}, ended: make(chan struct{})}
+func newView(journalTopic string, options []kgo.Opt, newStore func() *journal.Store, changed func(string)) *view {
+	return &view{newStore: newStore, journal: journalTopic, options: options, changed: changed, partitions: map[int32]*viewPartition{}, ended: make(chan struct{})}
 }
 
+// state returns a state as of the last commit before the call. A transaction
+// has committed before its markers are written, so that the last stable offset
+// may lie before it: the read waits for all that was written. What is still open
+// after a while was not committed when the call came, and is not waited for: its
+// instance may be dead.
 func (v *view) state(ctx context.Context, partition int32, name, flow string) ([]byte, error) {
 	p, cl, err := v.follow(partition)
 	if err != nil {
 		return nil, err
 	}
-	end, err := lastStable(ctx, cl, v.journal, partition)
+	end, err := lastOffset(ctx, cl, v.journal, partition, readUncommitted)
 	if err != nil {
 		return nil, fmt.Errorf("read the state of a flow that another instance owns: %w", err)
 	}
+	patience := time.NewTimer(openPatience)
+	defer patience.Stop()
 	for {
 		v.mu.Lock()
 		next, moved := p.next, p.moved
@@ -168,6 +181,10 @@ func (v *view) state(ctx context.Context, partition int32, name, flow string) ([
 		}
 		select {
 		case <-moved:
+		case <-patience.C:
+			if end, err = lastOffset(ctx, cl, v.journal, partition, readCommitted); err != nil {
+				return nil, fmt.Errorf("read the state of a flow that another instance owns: %w", err)
+			}
 		case <-v.ended:
 			return nil, ErrNotRunning
 		case <-ctx.Done():
@@ -191,6 +208,8 @@ func (v *view) follow(partition int32) (*viewPartition, *kgo.Client, error) {
 		cl, err := kgo.NewClient(append([]kgo.Opt{
 			kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+			// A partition that is added waits for the fetch that is under way.
+			kgo.FetchMaxWait(100 * time.Millisecond),
 		}, v.options...)...)
 		if err != nil {
 			return nil, nil, fmt.Errorf("make the client that reads the journal: %w", err)
@@ -221,9 +240,11 @@ func (v *view) read(cl *kgo.Client) {
 			v.mu.Lock()
 			p := v.partitions[f.Partition]
 			v.mu.Unlock()
+			var flows []string
 			for _, rec := range f.Records {
-				if !rec.Attrs.IsControl() && isStateSlot(rec.Key) {
+				if flow, ok := stateSlot(rec.Key); ok && !rec.Attrs.IsControl() {
 					p.store.Apply(rec)
+					flows = append(flows, string(flow))
 				}
 			}
 			v.mu.Lock()
@@ -231,14 +252,21 @@ func (v *view) read(cl *kgo.Client) {
 			close(p.moved)
 			p.moved = make(chan struct{})
 			v.mu.Unlock()
+			for _, flow := range flows {
+				v.changed(flow)
+			}
 		})
 	}
 }
 
-// isStateSlot reports whether a journal key is of a state: flow, NUL, slot.
-func isStateSlot(key []byte) bool {
+// stateSlot returns the flow of a journal key, flow NUL slot, if the slot is a
+// state.
+func stateSlot(key []byte) (flow []byte, ok bool) {
 	i := bytes.LastIndexByte(key, 0)
-	return i >= 0 && bytes.HasPrefix(key[i+1:], []byte("state/"))
+	if i < 0 || !bytes.HasPrefix(key[i+1:], []byte("state/")) {
+		return nil, false
+	}
+	return key[:i], true
 }
 
 func (v *view) close() {
@@ -253,31 +281,52 @@ func (v *view) close() {
 	}
 }
 
-// lastStable asks the partition's leader for its last stable offset: all
-// records before it are committed or aborted.
-func lastStable(ctx context.Context, cl *kgo.Client, topic string, partition int32) (int64, error) {
+// isolation levels of a ListOffsets request.
+const (
+	readUncommitted int8 = 0 // the end of the log
+	readCommitted   int8 = 1 // the last stable offset: all before it is committed or aborted
+)
+
+// lastOffset asks the partition's leader for the offset after the last record,
+// again while the partition has no leader, until ctx ends.
+func lastOffset(ctx context.Context, cl *kgo.Client, topic string, partition int32, isolation int8) (int64, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
-	req.IsolationLevel = 1
+	req.IsolationLevel = isolation
 	rt := kmsg.NewListOffsetsRequestTopic()
 	rt.Topic = topic
 	rp := kmsg.NewListOffsetsRequestTopicPartition()
 	rp.Partition, rp.Timestamp = partition, -1
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
-	for _, shard := range cl.RequestSharded(ctx, req) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		offset, err := offsetIn(cl.RequestSharded(ctx, req))
+		if err == nil {
+			return offset, nil
+		}
+		err = fmt.Errorf("list the last offset of %s/%d: %w", topic, partition, err)
+		if !kerr.IsRetriable(err) {
+			return 0, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, err
+		}
+	}
+}
+
+func offsetIn(shards []kgo.ResponseShard) (int64, error) {
+	for _, shard := range shards {
 		if shard.Err != nil {
-			return 0, fmt.Errorf("list the last offset of %s/%d: %w", topic, partition, shard.Err)
+			return 0, shard.Err
 		}
 		for _, t := range shard.Resp.(*kmsg.ListOffsetsResponse).Topics {
 			for _, p := range t.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return 0, fmt.Errorf("list the last offset of %s/%d: %w", topic, partition, err)
-				}
-				return p.Offset, nil
+				return p.Offset, kerr.ErrorForCode(p.ErrorCode)
 			}
 		}
 	}
-	return 0, fmt.Errorf("list the last offset of %s/%d: no answer names it", topic, partition)
+	return 0, errors.New("no answer names it")
 }
 
 func isNoFlow(err error) bool { return errors.Is(err, ErrNoFlow) }

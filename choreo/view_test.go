@@ -1,0 +1,96 @@
+package choreo
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/internal/journal"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TestViewWaitsForWhatMayBeCommitted asks for a state while a transaction that
+// changes it is open: when it commits in time the answer has it; when it stays
+// open, as a dead instance leaves it, the answer is that of the last commit.
+func TestViewWaitsForWhatMayBeCommitted(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "j"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	seeds := kgo.SeedBrokers(cluster.ListenAddrs()...)
+	producer, err := kgo.NewClient(seeds, kgo.TransactionalID("t"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	newStore := func() *journal.Store {
+		return journal.New(journal.Config{States: map[string]time.Duration{"s": time.Hour}})
+	}
+	owner := newStore()
+	write := func(payload, event string) {
+		t.Helper()
+		now := time.Now()
+		c, err := owner.PutState("f", "s", []byte(payload), journal.HashOf("/", event), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := producer.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := producer.ProduceSync(t.Context(), c.Record("j", 0, now)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit := func() {
+		t.Helper()
+		if err := producer.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	woken := make(chan string, 10)
+	v := newView("j", []kgo.Opt{seeds}, newStore, func(flow string) { woken <- flow })
+	defer v.close()
+	if _, err := v.state(t.Context(), 0, "s", "f"); !errors.Is(err, ErrNoFlow) {
+		t.Fatalf("before the flow began: %v, want ErrNoFlow", err)
+	}
+	write("one", "1")
+	commit()
+	if got, err := v.state(t.Context(), 0, "s", "f"); err != nil || string(got) != "one" {
+		t.Fatalf("after the commit: %q, %v", got, err)
+	}
+	if flow := <-woken; flow != "f" {
+		t.Errorf("woken for %q", flow)
+	}
+
+	write("two", "2")
+	type answer struct {
+		got []byte
+		err error
+	}
+	asked := make(chan answer)
+	go func() {
+		got, err := v.state(context.Background(), 0, "s", "f")
+		asked <- answer{got, err}
+	}()
+	commit() // within the patience of the one who asks, whichever comes first
+	if a := <-asked; a.err != nil || string(a.got) != "two" {
+		t.Errorf("asked before the commit was through: %q, %v; want two", a.got, a.err)
+	}
+
+	write("three", "3") // and left open
+	began := time.Now()
+	if got, err := v.state(t.Context(), 0, "s", "f"); err != nil || string(got) != "two" {
+		t.Errorf("beside an open transaction: %q, %v; want two", got, err)
+	}
+	if took := time.Since(began); took < openPatience || took > 10*openPatience {
+		t.Errorf("it took %v; transactions may be open for %v before they are passed over", took, openPatience)
+	}
+	commit()
+	if got, err := v.state(t.Context(), 0, "s", "f"); err != nil || string(got) != "three" {
+		t.Errorf("after its commit: %q, %v; want three", got, err)
+	}
+}
