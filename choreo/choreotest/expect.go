@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,18 +17,17 @@ import (
 // goes on where the last expectation of the flow ended.
 func (s *Service) Expect(flow string, events ...choreo.Emission) {
 	s.t.Helper()
-	got := s.next(flow, len(events))
 	for i, want := range events {
-		if i >= len(got) {
-			s.fail(flow, "the service has not said %s after %v", show(want), Patience)
+		got, ok := s.next(flow)
+		switch {
+		case !ok:
+			s.fail(flow, "the service has not said %s after %v", show(want), s.patience)
 			return
-		}
-		if got[i].err != nil {
-			s.fail(flow, "the payload of %s cannot be read: %v", got[i].Type, got[i].err)
+		case got.err != nil:
+			s.fail(flow, "the payload of %s cannot be read: %v", got.Type, got.err)
 			return
-		}
-		if !reflect.DeepEqual(got[i].emission, want) {
-			s.fail(flow, "event %d is %s, want %s", i+1, show(got[i].emission), show(want))
+		case !reflect.DeepEqual(got.emission, want):
+			s.fail(flow, "event %d of %d is\n        %s\n    want\n        %s", i+1, len(events), show(got.emission), show(want))
 			return
 		}
 	}
@@ -36,52 +36,45 @@ func (s *Service) Expect(flow string, events ...choreo.Emission) {
 // ExpectTypes is [Service.Expect] by type alone. It returns the payloads.
 func (s *Service) ExpectTypes(flow string, types ...string) []choreo.Emission {
 	s.t.Helper()
-	got := s.next(flow, len(types))
 	var all []choreo.Emission
 	for i, want := range types {
-		if i >= len(got) {
-			s.fail(flow, "the service has not said %s after %v", want, Patience)
+		got, ok := s.next(flow)
+		switch {
+		case !ok:
+			s.fail(flow, "the service has not said %s after %v", want, s.patience)
+			return nil
+		case got.Type != want:
+			s.fail(flow, "event %d of %d is %s, want %s", i+1, len(types), show(got.emission), want)
 			return nil
 		}
-		if got[i].Type != want {
-			s.fail(flow, "event %d is %s, want %s", i+1, show(got[i].emission), want)
-			return nil
-		}
-		all = append(all, got[i].emission)
+		all = append(all, got.emission)
 	}
 	return all
 }
 
 // ExpectNothingMore waits until the service has worked on everything that was
-// published, and fails the test if it has said events of the flow that no
-// expectation asked for. An event that waits for its next attempt is not waited
-// for longer than [Patience]: it fails the test.
+// published, and fails the test if it has said events of the flow, or made dead
+// letters of it, that no expectation asked for. An event that waits for its next
+// attempt is not waited for longer than [Patience]: it fails the test.
 func (s *Service) ExpectNothingMore(flow string) {
 	s.t.Helper()
 	if err := s.settle(); err != nil {
 		s.fail(flow, "the service has not worked on everything: %v", err)
 		return
 	}
+	var extra []string
 	s.mu.Lock()
-	f := s.flows[flow]
-	var extra *seen
-	if f != nil {
-		n := 0
-		for i := range f.events {
-			if f.events[i].own {
-				if n == f.expected && extra == nil {
-					extra = &f.events[i]
-				}
-				if n >= f.expected {
-					continue
-				}
-				n++
-			}
+	if f := s.flows[flow]; f != nil {
+		for _, e := range f.own()[f.expected:] {
+			extra = append(extra, show(e.emission))
+		}
+		for _, d := range f.dead[f.buried:] {
+			extra = append(extra, "dead letter: "+d.why())
 		}
 	}
 	s.mu.Unlock()
-	if extra != nil {
-		s.fail(flow, "the service has also said %s", show(extra.emission))
+	if len(extra) > 0 {
+		s.fail(flow, "the service has also said\n        %s", strings.Join(extra, "\n        "))
 	}
 }
 
@@ -101,11 +94,16 @@ func (d DeadLetter) Header(key string) string {
 	return v
 }
 
+// why tells the step, the reason and the error.
+func (d DeadLetter) why() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s: %s", d.Header("choreo-dlq-step"), d.Header("choreo-dlq-reason"), d.Header("choreo-dlq-error")))
+}
+
 // ExpectDeadLetter waits for the next dead letter with the flow's key, and
 // fails the test if there is none.
 func (s *Service) ExpectDeadLetter(key string) DeadLetter {
 	s.t.Helper()
-	deadline := time.NewTimer(Patience)
+	deadline := time.NewTimer(s.patience)
 	defer deadline.Stop()
 	for {
 		s.mu.Lock()
@@ -120,68 +118,68 @@ func (s *Service) ExpectDeadLetter(key string) DeadLetter {
 		select {
 		case <-changed:
 		case <-deadline.C:
-			s.t.Helper()
-			s.t.Fatalf("flow %q: no dead letter after %v\n%s", key, Patience, s.Tree(key))
+			s.t.Fatalf("flow %q: no dead letter after %v\n%s", key, s.patience, s.Tree(key))
 		}
 	}
 }
 
-// next waits for n more events that the service said in the flow.
-func (s *Service) next(id string, n int) []seen {
-	deadline := time.NewTimer(Patience)
+// next waits for one more event that the service said in the flow, and uses it
+// up.
+func (s *Service) next(id string) (seen, bool) {
+	deadline := time.NewTimer(s.patience)
 	defer deadline.Stop()
 	for {
 		s.mu.Lock()
-		var own []seen
-		f := s.flows[id]
-		if f != nil {
-			for _, e := range f.events {
-				if e.own {
-					own = append(own, e)
-				}
+		if f := s.flows[id]; f != nil {
+			if own := f.own(); len(own) > f.expected {
+				f.expected++
+				s.mu.Unlock()
+				return own[f.expected-1], true
 			}
-			own = own[f.expected:]
 		}
 		changed := s.changed
-		if len(own) >= n {
-			if f != nil {
-				f.expected += n
-			}
-			s.mu.Unlock()
-			return own[:n]
-		}
 		s.mu.Unlock()
 		select {
 		case <-changed:
 		case <-deadline.C:
-			return own
+			return seen{}, false
 		}
 	}
+}
+
+// own are the events that the service said.
+func (f *flow) own() []seen {
+	var own []seen
+	for _, e := range f.events {
+		if e.own {
+			own = append(own, e)
+		}
+	}
+	return own
 }
 
 // settle waits until the service's committed offsets are at the end of all it
 // hears, and what it said is read.
 func (s *Service) settle() error {
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	var behind string
 	for quiet := 0; quiet < 2; {
-		var err error
-		behind, err = s.behind(ctx)
-		if err != nil {
+		now, err := s.behind(ctx)
+		switch {
+		case ctx.Err() != nil && behind != "":
+			return fmt.Errorf("after %v it is behind on %s", s.patience, behind)
+		case err != nil:
 			return err
 		}
+		behind = now
 		if quiet++; behind != "" {
 			quiet = 0
 		}
 		select {
 		case <-ctx.Done():
-			if behind != "" {
-				return fmt.Errorf("after %v it is behind on %s", Patience, behind)
-			}
-			return ctx.Err()
 		case <-look.C:
 		}
 	}
@@ -200,12 +198,20 @@ func (s *Service) behind(ctx context.Context) (string, error) {
 	for topic := range committed {
 		topics = append(topics, topic)
 	}
-	ends, err := s.admin.ListCommittedOffsets(ctx, topics...)
+	ends, err := s.admin.ListCommittedOffsets(ctx, append(topics, s.topics...)...)
 	if err != nil {
 		return "", fmt.Errorf("list the ends of %s: %w", strings.Join(topics, ", "), err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for topic, partitions := range ends {
 		for p, end := range partitions {
+			if slices.Contains(s.topics, topic) && s.read[topic][p] < end.Offset {
+				return fmt.Sprintf("%s/%d: the test has read %d of %d", topic, p, s.read[topic][p], end.Offset), nil
+			}
+			if !slices.Contains(topics, topic) {
+				continue
+			}
 			at, ok := committed.Lookup(topic, p)
 			if !ok || at.At < end.Offset || at.Metadata != "" {
 				return fmt.Sprintf("%s/%d: committed %d of %d", topic, p, at.At, end.Offset), nil
@@ -220,5 +226,5 @@ func show(e choreo.Emission) string { return fmt.Sprintf("%s %+v", e.Type, e.Dat
 // fail reports a failed expectation with the flow's causal tree.
 func (s *Service) fail(flow, format string, a ...any) {
 	s.t.Helper()
-	s.t.Errorf("flow %q: %s\n%s", flow, fmt.Sprintf(format, a...), s.Tree(flow))
+	s.t.Errorf("flow %q: %s\n    its events:\n%s", flow, fmt.Sprintf(format, a...), s.Tree(flow))
 }

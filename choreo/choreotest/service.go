@@ -2,7 +2,6 @@ package choreotest
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -16,22 +15,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Patience is how long an expectation waits for events before it fails.
+// Patience is how long an expectation waits for events before it fails, unless
+// [Within] says otherwise.
 const Patience = 10 * time.Second
 
 // Service is a service that runs for the length of a test. Its methods may be
 // called from the test's goroutine only.
 type Service struct {
-	t       testing.TB
-	svc     *choreo.Service
-	brokers []string
-	produce *kgo.Client
-	admin   *kadm.Client
-	topics  []string // what is read and shown
+	t        testing.TB
+	svc      *choreo.Service
+	patience time.Duration
+	brokers  []string
+	produce  *kgo.Client
+	admin    *kadm.Client
+	topics   []string // what is read and shown
 
 	mu      sync.Mutex
-	changed chan struct{}    // closed and replaced when an event was read
-	flows   map[string]*flow // by correlation id
+	changed chan struct{}              // closed and replaced when something was read
+	flows   map[string]*flow           // by correlation id
+	read    map[string]map[int32]int64 // by topic and partition, the offset after the last one read
 }
 
 // flow is what was seen of one flow, in the order of the events' times.
@@ -51,10 +53,18 @@ type seen struct {
 }
 
 // Option changes how [Start] runs the service.
-type Option func(*choreo.Config)
+type Option func(*setup)
+
+type setup struct {
+	choreo.Config
+	patience time.Duration
+}
 
 // With changes the configuration of the run, for example its limits.
-func With(change func(*choreo.Config)) Option { return change }
+func With(change func(*choreo.Config)) Option { return func(s *setup) { change(&s.Config) } }
+
+// Within changes how long an expectation waits before it fails; [Patience] else.
+func Within(d time.Duration) Option { return func(s *setup) { s.patience = d } }
 
 // Start runs the service against an in-memory broker of its own until the test
 // ends. It returns when the service is ready.
@@ -68,19 +78,23 @@ func Start(t testing.TB, svc *choreo.Service, options ...Option) *Service {
 		t.Fatalf("start the in-memory broker: %v", err)
 	}
 	t.Cleanup(cluster.Close)
-	cfg := choreo.Config{
+	own := setup{patience: Patience, Config: choreo.Config{
 		Brokers: cluster.ListenAddrs(), InstanceID: "test-0", IdleCommit: 5 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	}
+	}}
 	for _, o := range options {
-		o(&cfg)
+		o(&own)
 	}
+	cfg := own.Config
 	ctx, stop := context.WithCancel(context.Background())
 	if err := svc.CreateTopics(ctx, cfg); err != nil {
 		stop()
 		t.Fatal(err)
 	}
-	s := &Service{t: t, svc: svc, brokers: cfg.Brokers, changed: make(chan struct{}), flows: map[string]*flow{}}
+	s := &Service{
+		t: t, svc: svc, patience: own.patience, brokers: cfg.Brokers,
+		changed: make(chan struct{}), flows: map[string]*flow{}, read: map[string]map[int32]int64{},
+	}
 	contract, err := svc.Contract()
 	if err != nil {
 		stop()
@@ -97,23 +111,19 @@ func Start(t testing.TB, svc *choreo.Service, options ...Option) *Service {
 	s.topics = slices.Compact(s.topics)
 	s.connect()
 
-	ended := make(chan error, 1)
-	go func() { ended <- svc.Run(ctx, cfg) }()
+	var ended error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended = svc.Run(ctx, cfg)
+	}()
 	t.Cleanup(func() {
 		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("the service ended with an error: %v", err)
+		<-done
+		if ended != nil {
+			t.Errorf("the service ended with an error: %v", ended)
 		}
 	})
-	if err := awaitReady(svc, ended); err != nil {
-		ended <- nil
-		t.Fatal(err)
-	}
-	return s
-}
-
-// awaitReady waits until the service reads all its tasks.
-func awaitReady(svc *choreo.Service, ended chan error) error {
 	deadline := time.NewTimer(Patience)
 	defer deadline.Stop()
 	look := time.NewTicker(2 * time.Millisecond)
@@ -121,13 +131,13 @@ func awaitReady(svc *choreo.Service, ended chan error) error {
 	for {
 		err := svc.Ready()
 		if err == nil {
-			return nil
+			return s
 		}
 		select {
-		case err := <-ended:
-			return fmt.Errorf("the service ended at its start: %w", err)
+		case <-done:
+			t.Fatal("the service ended at its start")
 		case <-deadline.C:
-			return fmt.Errorf("the service is not ready after %v: %w", Patience, err)
+			t.Fatalf("the service is not ready after %v: %v", Patience, err)
 		case <-look.C:
 		}
 	}
@@ -142,7 +152,7 @@ func (s *Service) connect() {
 	}
 	s.admin = kadm.NewClient(s.produce)
 	reader, err := kgo.NewClient(kgo.SeedBrokers(s.brokers...), kgo.ConsumeTopics(s.topics...),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(50*time.Millisecond))
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -168,6 +178,13 @@ func (s *Service) see(recs []*kgo.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, rec := range recs {
+		if s.read[rec.Topic] == nil {
+			s.read[rec.Topic] = map[int32]int64{}
+		}
+		s.read[rec.Topic][rec.Partition] = rec.Offset + 1
+		if rec.Attrs.IsControl() {
+			continue
+		}
 		if rec.Topic == s.svc.Name()+".dlq" {
 			f := s.flow(string(rec.Key))
 			f.dead = append(f.dead, DeadLetter{rec})
@@ -220,7 +237,7 @@ func (s *Service) Record(flow string, e choreo.Emission) *kgo.Record {
 // makes: broken events, duplicates, foreign headers.
 func (s *Service) PublishRecord(rec *kgo.Record) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	again := *rec // the client fills in where it went
 	if err := s.produce.ProduceSync(ctx, &again).FirstErr(); err != nil {

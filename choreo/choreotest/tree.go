@@ -6,12 +6,12 @@ import (
 )
 
 // Tree shows all events of a flow, each below the one that caused it, with
-// who said it, what the step did and the payload.
+// who said it, what the step did and the payload; and last its dead letters.
 func (s *Service) Tree(flow string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.flows[flow]
-	if f == nil || len(f.events) == 0 {
+	if f == nil || len(f.events)+len(f.dead) == 0 {
 		return "    (no event of this flow was seen)"
 	}
 	known := map[string]bool{}
@@ -40,9 +40,9 @@ func (s *Service) Tree(flow string) string {
 		if e.Service != "" {
 			by = strings.TrimSpace(fmt.Sprintf("%s %s %s", e.Service, e.Step, e.Kind))
 		}
-		payload := fmt.Sprintf("%+v", e.emission.Data)
+		payload := bounded(fmt.Sprintf("%+v", e.emission.Data))
 		if e.err != nil {
-			payload = fmt.Sprintf("%q (%v)", e.Data, e.err)
+			payload = fmt.Sprintf("%s (%v)", bounded(fmt.Sprintf("%q", e.Data)), e.err)
 		}
 		fmt.Fprintf(&b, "    %s%s  [%s]  %s\n", strings.Repeat("  ", depth), e.Type, by, payload)
 		for _, c := range children[e.ID] {
@@ -52,5 +52,20 @@ func (s *Service) Tree(flow string) string {
 	for _, i := range roots {
 		branch(i, 0)
 	}
+	for i := range f.events { // what goes round in a circle has no root
+		branch(i, 0)
+	}
+	for _, d := range f.dead {
+		fmt.Fprintf(&b, "    dead letter  [%s]  %s\n", d.Header("ce_type"), d.why())
+	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+// bounded keeps one large payload from hiding the tree.
+func bounded(s string) string {
+	const most = 500
+	if len(s) > most {
+		return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:most], ""), len(s))
+	}
+	return s
 }
