@@ -117,7 +117,8 @@ func TestARunningServiceServesItsAdminAddress(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if _, err := client.Get(base + "/livez"); err == nil {
+	if r, err := client.Get(base + "/livez"); err == nil {
+		_ = r.Body.Close()
 		t.Error("the admin server answers after the service has stopped")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -214,7 +215,7 @@ func TestPanicsAndTimeoutsAreFailures(t *testing.T) {
 					panic("on purpose")
 				case "hangs":
 					<-ctx.Done()
-					if context.Cause(ctx) != choreo.ErrTimeout {
+					if !errors.Is(context.Cause(ctx), choreo.ErrTimeout) {
 						t.Errorf("the context ended because of %v, want ErrTimeout", context.Cause(ctx))
 					}
 					return work{}, ctx.Err()

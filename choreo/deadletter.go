@@ -142,9 +142,8 @@ func fingerprint(step, reason string, err error) string {
 // quoted text by a placeholder.
 func normalize(s string) string {
 	var b strings.Builder
-	quoted := false
 	for i, part := range strings.Split(s, `"`) {
-		if quoted = i%2 == 1; quoted {
+		if quoted := i%2 == 1; quoted {
 			b.WriteString(`"_"`)
 			continue
 		}

@@ -1,6 +1,7 @@
 package choreo
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +12,7 @@ import (
 
 // health asks the admin address of the service that runs beside it whether it is
 // ready: what a health check needs in a container without a shell or curl.
-func (p *program) health(args []string) error {
+func (p *program) health(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		return &usageError{fmt.Sprintf("health: unexpected argument %q; see %s --help", clip(args[0]), p.service.name)}
 	}
@@ -30,7 +31,11 @@ func (p *program) health(args []string) error {
 	}
 	client := http.Client{Timeout: 2 * time.Second}
 	defer client.CloseIdleConnections()
-	r, err := client.Get("http://" + net.JoinHostPort(host, port) + "/readyz")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return fmt.Errorf("health: %w", err)
+	}
+	r, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
 	}

@@ -88,7 +88,7 @@ func mainWith(ctx context.Context, s *Service, args, environ []string, stdout, s
 	case "contract":
 		err = p.contract(args)
 	case "health":
-		err = p.health(args)
+		err = p.health(ctx, args)
 	case "version", "--version", "-version":
 		err = p.version(args)
 	case "help", "--help", "-help", "-h":
@@ -239,7 +239,7 @@ func (p *program) topics(ctx context.Context, args []string) error {
 		err = p.compareTopics(ctx, cfg, plan, apply, say)
 	}
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w (%v)", err, context.Cause(ctx))
+		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 	}
 	return err
 }

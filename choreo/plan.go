@@ -100,8 +100,6 @@ type triggerPlan struct {
 	cancel *Cancellation // answers when nothing ran; nil: in silence
 }
 
-func (s *stepPlan) compensated() bool { return s.undo != nil }
-
 // says lists every event the step may say, with the kind of saying.
 func (s *stepPlan) says() []saying {
 	all := []saying{{s.emit, kindDid}}

@@ -83,7 +83,10 @@ func FailAs[In any, E error, F any](payload func(In, E) F, f Event[F]) Failure[I
 			e, ok := errors.AsType[E](err)
 			return e, ok
 		},
-		make: func(in In, err error) any { return payload(in, err.(E)) },
+		make: func(in In, err error) any {
+			e, _ := errors.AsType[E](err)
+			return payload(in, e)
+		},
 	}
 }
 

@@ -336,8 +336,8 @@ func leaderless(ctx context.Context, adm *kadm.Client, p *plan, cfg Config) (boo
 	}
 	for _, d := range details {
 		for _, x := range d.Partitions {
-			if x.Leader < 0 || x.Err != nil {
-				return true, nil
+			if x.Leader < 0 || x.Err != nil { // an error of the partition means that it has no leader yet
+				return true, nil //nolint:nilerr // which is the answer
 			}
 		}
 	}

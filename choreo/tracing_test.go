@@ -107,11 +107,11 @@ func TestSpansFollowTheMessagingConventions(t *testing.T) {
 		"cloudevents.event_id": "e1", "cloudevents.event_source": "/order", "cloudevents.event_type": "order.placed",
 		"choreo.step": "pay", "choreo.attempt": "2", "choreo.doing": "do",
 	} {
-		if got := process.attrs[key].Emit(); got != want {
+		if got := process.attrs[key].String(); got != want {
 			t.Errorf("%s = %q, want %q", key, got, want)
 		}
 	}
-	if got := create.attrs["messaging.message.id"].Emit(); got != "e2" {
+	if got := create.attrs["messaging.message.id"].String(); got != "e2" {
 		t.Errorf("the id of what is said is %q", got)
 	}
 	if !process.ended || process.status != codes.Unset {
@@ -130,7 +130,7 @@ func TestSpansTellErrors(t *testing.T) {
 		_, span := newTracing(rec, "g").start(t.Context(), tracedRun(cloudevent.Event{}), "pay")
 		span.end(err)
 		s := rec.spans[0]
-		if got := s.attrs["error.type"].Emit(); got != want || s.status != codes.Error || s.text != bounded(err.Error()) || !s.ended {
+		if got := s.attrs["error.type"].String(); got != want || s.status != codes.Error || s.text != bounded(err.Error()) || !s.ended {
 			t.Errorf("error.type %q, status %v %q, want %q", got, s.status, s.text, want)
 		}
 	}
@@ -143,8 +143,8 @@ func TestSpansOfHostileEventsAreBounded(t *testing.T) {
 	r.flow = long
 	newTracing(rec, "g").start(t.Context(), r, "pay")
 	for k, v := range rec.spans[0].attrs {
-		if len(v.Emit()) > maxLogged+len("…") {
-			t.Errorf("%s has %d bytes", k, len(v.Emit()))
+		if len(v.String()) > maxLogged+len("…") {
+			t.Errorf("%s has %d bytes", k, len(v.String()))
 		}
 	}
 	if rec.spans[0].parent.IsValid() {

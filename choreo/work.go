@@ -102,10 +102,10 @@ func (r *run) Run() time.Duration {
 		if r.attempt == 0 && r.undoing == nil {
 			r.before = progress{len(r.records), len(r.changes), r.ended}
 		}
-		switch v := h.handle(r); {
-		case v == done:
+		switch v := h.handle(r); v {
+		case done:
 			r.attempt, r.decoded, r.undoing, r.trigger, r.undoes, r.answered = 0, nil, nil, nil, "", false
-		case v == dropped:
+		case dropped:
 			r.drop()
 			return sched.Done
 		default:
@@ -291,7 +291,7 @@ func (r *run) try(h handler, doing string, f func(context.Context) error) (err e
 			err = &panicError{p, debug.Stack()}
 		}
 		m.seconds.Observe(time.Since(start).Seconds())
-		if err != nil && context.Cause(ctx) == ErrTimeout {
+		if err != nil && errors.Is(context.Cause(ctx), ErrTimeout) {
 			err = errors.Join(ErrTimeout, err)
 		}
 		span.end(err)

@@ -10,11 +10,11 @@ import (
 type Mode uint8
 
 const (
-	// NotCloudEvent: the record does not claim to hold an event.
+	// NotCloudEvent is a record that does not claim to hold an event.
 	NotCloudEvent Mode = iota
-	// Binary: attributes in headers, data in the value.
+	// Binary has the attributes in headers and the data in the value.
 	Binary
-	// Structured: all of it in the value, in some event format; only JSON is read.
+	// Structured has all of it in the value, in some event format; only JSON is read.
 	Structured
 )
 
@@ -49,13 +49,13 @@ func ViewOf(r *kgo.Record) View {
 	v := View{headers: r.Headers}
 	for i := range r.Headers {
 		key := r.Headers[i].Key
-		a := attrNone
+		var a attribute
 		switch {
 		case len(key) > len(headerPrefix) && key[:len(headerPrefix)] == headerPrefix:
-			a = attributeNamed(key[len(headerPrefix):])
-			if a == attrNone {
+			switch a = attributeNamed(key[len(headerPrefix):]); a {
+			case attrNone:
 				a = v.rareHeader(key)
-			} else if a == attrDataContentType {
+			case attrDataContentType:
 				a = attrNone // its header is content-type
 			}
 		case key == contentTypeHeader:

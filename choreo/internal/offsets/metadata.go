@@ -170,7 +170,7 @@ func decode(offset int64, metadata string) ([]span, error) {
 		spans  []span
 		value  uint64 // of the length begun
 		length int    // its digits
-		from   = offset
+		from   int64
 		half   bool // an unfinished range was read, its finished one not
 		at     = offset
 	)

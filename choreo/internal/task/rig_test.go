@@ -516,5 +516,3 @@ func seq(prefix string, n int) []string {
 	}
 	return list
 }
-
-func sorted[K ~int32, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

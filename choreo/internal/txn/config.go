@@ -119,8 +119,8 @@ const (
 	maxMaxRecords     = 1 << 20
 	defaultMaxBytes   = 8 << 20
 	defaultSilent     = time.Second
-	defaultRetryMin   = 50 * time.Millisecond
-	defaultRetryMax   = 2 * time.Second
+	defaultFirstPause = 50 * time.Millisecond
+	defaultLongPause  = 2 * time.Second
 )
 
 // normalize fills in defaults and returns all that is wrong.
@@ -141,8 +141,8 @@ func (c *Config) normalize() error {
 	fill(&c.MaxRecords, defaultMaxRecords)
 	fill(&c.MaxBytes, defaultMaxBytes)
 	fill(&c.SilentAfter, defaultSilent)
-	fill(&c.RetryMin, defaultRetryMin)
-	fill(&c.RetryMax, max(defaultRetryMax, c.RetryMin))
+	fill(&c.RetryMin, defaultFirstPause)
+	fill(&c.RetryMax, max(defaultLongPause, c.RetryMin))
 	within(&errs, "Lanes", c.Lanes, 1, maxLanes)
 	within(&errs, "Timeout", c.Timeout, minTimeout, 15*time.Minute)
 	within(&errs, "MaxRecords", c.MaxRecords, 1, maxMaxRecords)

@@ -245,7 +245,6 @@ func TestSixteenMegabytesGoThrough(t *testing.T) {
 
 // counts is an Observer that counts.
 type counts struct {
-	blind
 	committed, records, silent, failed, concurrent, busy, most atomic.Int64
 }
 

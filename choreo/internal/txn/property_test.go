@@ -100,7 +100,7 @@ func (b brittle) Read(p []byte) (int, error) {
 	n, err := b.Conn.Read(p)
 	if err == nil && !b.w.calm.Load() && b.w.chance(0.4) {
 		b.w.went("answer lost")
-		_ = b.Conn.Close()
+		_ = b.Close()
 		return 0, errors.New("the answer is lost")
 	}
 	return n, err

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -163,7 +164,7 @@ func (r *rig) isReady() { r.t.Helper(); receive(r.t, r.ready, "Ready") }
 func (r *rig) hasFailed(want Reason) error {
 	r.t.Helper()
 	err := receive(r.t, r.failed, "Failed")
-	if e, ok := err.(*Error); !ok || e.Reason != want {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != want {
 		r.t.Fatalf("failed with %v, want reason %s", err, want)
 	}
 	return err
@@ -180,7 +181,7 @@ func receive[T any](t testing.TB, ch <-chan T, what string) (v T) {
 }
 
 // control sees every watched request in the broker.
-func (r *rig) control(req kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+func (r *rig) control(req kmsg.Request) (kmsg.Response, error, bool) {
 	r.cluster.KeepControl()
 	c := call{key: req.Key(), req: req, epoch: -1, node: r.cluster.CurrentNode()}
 	switch req := req.(type) {

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -99,9 +100,10 @@ func (s *spread) announce(ctx context.Context, who *txnIdentity) error {
 		again := false
 		for _, t := range resp.Topics {
 			for _, p := range t.Partitions {
-				switch e := kerr.ErrorForCode(p.ErrorCode); e {
-				case nil, kerr.OperationNotAttempted: // for the sake of another partition of the request
-				case kerr.ConcurrentTransactions:
+				e := kerr.ErrorForCode(p.ErrorCode)
+				switch {
+				case e == nil, errors.Is(e, kerr.OperationNotAttempted): // for the sake of another partition of the request
+				case errors.Is(e, kerr.ConcurrentTransactions):
 					again, err = true, e
 				default:
 					return e

@@ -92,7 +92,7 @@ func decode(body []byte, v any) error {
 			return fmt.Errorf("field %q must be %s, not %.40s", t.Field, jsonType(t.Type), t.Value)
 		}
 		if s, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return fmt.Errorf("the body is not JSON: %v at byte %d", s, s.Offset)
+			return fmt.Errorf("the body is not JSON: %w at byte %d", s, s.Offset)
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return errors.New("the body is not JSON: it ends too early")

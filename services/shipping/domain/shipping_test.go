@@ -50,7 +50,8 @@ func TestShipAgainIsTheSameParcel(t *testing.T) {
 		}
 		return got.ParcelID
 	}
-	if ship("k1") != ship("k1") || ship("k1") == ship("k2") {
+	first, again, other := ship("k1"), ship("k1"), ship("k2")
+	if first != again || first == other {
 		t.Error("a parcel must be the same for the same key, and for no other")
 	}
 }
