@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -95,7 +94,7 @@ func (e *engine) publish(ctx context.Context, em Emission, p publication) (strin
 		Kind:            kindStarted,
 		Outcome:         d.Outcome.String(),
 		Data:            data,
-		Extensions:      map[string]string{attributeStarted: strconv.FormatInt(now.UnixMilli(), 10)},
+		Extensions:      map[string]string{attributeStarted: milliseconds(now)},
 	}
 	ev.TraceParent, ev.TraceState = e.tracing.inject(ctx)
 	rec, err := ev.Record(e.names.inbox)

@@ -20,6 +20,14 @@ const (
 	// was said, in milliseconds since 1970. With it a service can tell a flow
 	// that it never heard of from one that it has forgotten.
 	attributeStarted = "choreostarted"
+
+	// attributeBegan tells when the run that says an event began its first
+	// attempt, in milliseconds since 1970; the event's time is its end.
+	attributeBegan = "choreobegan"
+
+	// attributeUndoes is the id of the event that an undone run had said: it
+	// tells which of a step's runs it was.
+	attributeUndoes = "choreoundoes"
 )
 
 // say encodes an event that a handler emits, and adds it to the run's records.
@@ -50,7 +58,7 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		Attempt:         r.attempt,
 		Hops:            r.event.Hops + 1,
 		Outcome:         d.Outcome.String(),
-		Extensions:      r.startedExtension(),
+		Extensions:      r.extensions(),
 		Data:            data,
 	}
 	topic := r.e.names.topic(d.Topic)
@@ -97,14 +105,22 @@ func (r *run) started() time.Time {
 	return time.Time{}
 }
 
-func (r *run) startedExtension() map[string]string {
-	if r.extensions == nil {
-		if t := r.started(); !t.IsZero() {
-			r.extensions = map[string]string{attributeStarted: strconv.FormatInt(t.UnixMilli(), 10)}
-		}
+// extensions are the attributes that tell what no field of an event does.
+func (r *run) extensions() map[string]string {
+	all := make(map[string]string, 3)
+	if t := r.started(); !t.IsZero() {
+		all[attributeStarted] = milliseconds(t)
 	}
-	return r.extensions
+	if r.attempt > 0 && !r.began.IsZero() {
+		all[attributeBegan] = milliseconds(r.began)
+	}
+	if len(r.undoing) > 0 && r.undoing[0].Out.ID != "" {
+		all[attributeUndoes] = r.undoing[0].Out.ID
+	}
+	return all
 }
+
+func milliseconds(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 // encode encodes a payload as its declaration says.
 func encode(d *eventDecl, payload any, limit int) (data []byte, err error) {

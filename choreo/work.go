@@ -44,14 +44,13 @@ type run struct {
 	answered bool   // an undo's event answers the trigger
 	doing    string // do, undo or unknown
 
-	records    []*kgo.Record
-	extensions map[string]string // of what the run says
-	changes    []journal.Change
-	at         time.Time // of the journal records
-	ended      bool      // an outcome was heard or said
-	result     txn.Result
-	ctx        runContext  // of the last attempt
-	unwatch    func() bool // see wakeWhenLost
+	records []*kgo.Record
+	changes []journal.Change
+	at      time.Time // of the journal records
+	ended   bool      // an outcome was heard or said
+	result  txn.Result
+	ctx     runContext  // of the last attempt
+	unwatch func() bool // see wakeWhenLost
 }
 
 // progress is how far a run has come.
