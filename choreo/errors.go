@@ -29,6 +29,7 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 // longer than the Timeout of its step.
 var ErrTimeout = errors.New("choreo: the attempt took longer than the step's Timeout")
 
-// ErrStopping is the cause of a context that ended because the service stops,
-// or no longer owns the flow; the event is handled again, here or elsewhere.
+// ErrStopping is what the cause of a handler's context wraps (see errors.Is)
+// when it ended because the service stops, or no longer owns the flow; the event
+// is handled again, here or elsewhere.
 var ErrStopping = errors.New("choreo: the service stops or no longer owns the flow")

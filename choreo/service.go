@@ -7,7 +7,7 @@ import (
 )
 
 // Declaration is a part of a service: Step, Reaction, *State, Starts, HTTP,
-// Topic, Retention. Only this package's types implement it.
+// Topic, Tasks, Retention. Only this package's types implement it.
 type Declaration interface{ declare(*plan) }
 
 // Service is a declared service. It is not running until [Service.Run].
