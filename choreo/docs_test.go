@@ -159,7 +159,7 @@ func (d *docs) checkGo(p *page) {
 			continue
 		}
 		conf := types.Config{Importer: d.imports, Error: func(err error) {
-			e, _ := err.(types.Error)
+			e, _ := err.(types.Error) //nolint:errorlint // go/types gives its own, never wrapped
 			d.wrong(p, b.line-1+fset.Position(e.Pos).Line, "%s", e.Msg)
 		}}
 		_, _ = conf.Check(f.Name.Name, fset, []*ast.File{f}, nil) // Error is told all
