@@ -56,6 +56,9 @@ type Config struct {
 	MaxRecords int
 	MaxBytes   int
 
+	// Gather is how long a result may wait for others while transactions are in
+	// flight. Default 2 ms; negative: not at all.
+	Gather time.Duration
 	// SilentAfter is how long offsets without outputs wait for a transaction
 	// before they are committed without one. Default 1 s.
 	SilentAfter time.Duration
@@ -118,6 +121,7 @@ const (
 	defaultMaxRecords = 5000
 	maxMaxRecords     = 1 << 20
 	defaultMaxBytes   = 8 << 20
+	defaultGather     = 2 * time.Millisecond
 	defaultSilent     = time.Second
 	defaultFirstPause = 50 * time.Millisecond
 	defaultLongPause  = 2 * time.Second
@@ -141,6 +145,7 @@ func (c *Config) normalize() error {
 	fill(&c.MaxRecords, defaultMaxRecords)
 	fill(&c.MaxBytes, defaultMaxBytes)
 	fill(&c.SilentAfter, defaultSilent)
+	fill(&c.Gather, defaultGather)
 	fill(&c.RetryMin, defaultFirstPause)
 	fill(&c.RetryMax, max(defaultLongPause, c.RetryMin))
 	within(&errs, "Lanes", c.Lanes, 1, maxLanes)

@@ -251,13 +251,26 @@ func (p *Pipeline) signal() {
 	}
 }
 
+// company is how many results with outputs do not wait for more.
+const company = 64
+
 // pending says what there is to commit; if nothing yet, after how long silent
 // offsets will have waited long enough (0: there are none).
-func (p *Pipeline) pending() (work, time.Duration) {
+//
+// While others are in flight, results wait a little for company: a transaction
+// costs the broker the same whether it holds one event or a hundred, and where
+// cores are scarce that time is everybody's. Alone, none waits.
+func (p *Pipeline) pending(inFlight int) (work, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.gathered.loud > 0:
+		if inFlight == 0 || p.draining > 0 || p.gathered.loud >= min(company, p.cfg.MaxRecords) {
+			return transactional, 0
+		}
+		if left := p.cfg.Gather - time.Since(p.since); left > 0 {
+			return nothing, left
+		}
 		return transactional, 0
 	case p.gathered.len() == 0:
 		return nothing, 0

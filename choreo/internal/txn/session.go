@@ -143,7 +143,7 @@ func (s *session) await(healthy bool) work {
 	}
 	p := s.p
 	for {
-		kind, after := p.pending()
+		kind, after := p.pending(int(s.busy.Load()))
 		if kind != nothing || s.over() {
 			return kind
 		}

@@ -44,7 +44,13 @@ func (s *session) begin(l *lane) *transaction {
 func (t *transaction) run() bool {
 	l := t.l
 	defer t.cancel()
-	defer func() { t.s.p.cfg.Observer.LanesBusy(int(t.s.busy.Add(-1))) }()
+	defer func() {
+		left := t.s.busy.Add(-1)
+		if left == 0 {
+			t.s.p.signal() // who waits for company goes on alone
+		}
+		t.s.p.cfg.Observer.LanesBusy(int(left))
+	}()
 	for stage, do := range [...]func() *Error{stageOffsets: t.commitOffsets, stageRecords: t.produce, stageEnd: t.end} {
 		if stage != stageOffsets {
 			<-l.turns[stage]
