@@ -279,7 +279,7 @@ type logLine struct {
 	Level   string    `json:"level"`
 	Message string    `json:"msg"`
 	Task    int       `json:"task"`
-	Restore float64   `json:"restore"`         // nanoseconds
+	Restore string    `json:"restore"`         // a duration
 	Journal float64   `json:"journal_records"` // records restored
 	raw     string
 }
