@@ -98,7 +98,7 @@ func TestARecordTakesRoomUntilItsResultIsDone(t *testing.T) {
 
 func TestAnAttemptThatEndsAtItsTimeoutIsNotOverdue(t *testing.T) {
 	var o overdue
-	for range 3000 {
+	for range 1000 {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		stop := o.after(time.Microsecond, &run{}, "step", cancel)
 		<-ctx.Done()

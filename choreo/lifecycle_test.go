@@ -175,6 +175,7 @@ func TestWhatTheBrokerRefusesForItsSizeIsADeadLetter(t *testing.T) {
 // A stop cuts off what outlasts its limit, waits for it, and the same value runs
 // again and does the rest.
 func TestStopAndRunAgain(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var causes []error
 	attempts, returned := make(chan int, 10), 0
@@ -346,6 +347,7 @@ func TestStateIsReadOnEveryInstanceAndAfterATakeover(t *testing.T) {
 }
 
 func TestStartWaitsForTheBroker(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DataDir(dir))
 	if err != nil {
@@ -403,6 +405,7 @@ func (w warnings) Handle(_ context.Context, r slog.Record) error {
 }
 
 func TestStopWhileTheBrokerIsAway(t *testing.T) {
+	t.Parallel()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
@@ -424,6 +427,7 @@ func TestStopWhileTheBrokerIsAway(t *testing.T) {
 }
 
 func TestAnInstanceIDInUseEndsTheRun(t *testing.T) {
+	t.Parallel()
 	svcA, _ := tallyService()
 	svcB, _ := tallyService()
 	cfg := configFor(broker(t), "same")

@@ -187,7 +187,7 @@ func (c *cuts) control(k *kfake.Cluster, key kmsg.Key) {
 // what they say, flow by flow and in order, is what the model says, once.
 func TestTheRuntimeSaysWhatTheModelSays(t *testing.T) {
 	t.Parallel() // members take seconds to notice each other
-	const budget = 4 * time.Second
+	const budget = 2500 * time.Millisecond
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
