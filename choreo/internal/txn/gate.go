@@ -117,6 +117,7 @@ func (l *lane) commitPlainly(s *session) bool {
 		s.dropped(load)
 		return false
 	}
+	s.committed.Store(true)
 	for _, r := range load.results {
 		r.done(true)
 	}

@@ -69,6 +69,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	defer stop()
 
 	told := false // Failed was called for this outage
+	failing := newBackoff(p.cfg.RetryMin, p.cfg.RetryMax)
 	for p.ctx.Err() == nil {
 		lanes := p.openPersistently(&told)
 		if lanes == nil {
@@ -85,6 +86,13 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		told = true
 		p.coord.Store(-1)
 		p.cfg.Logger.Warn("a transaction failed: tasks are opened anew from what the broker says", "reason", string(cause.Reason), "error", cause.Err)
+		// What fails the same way each time must not do so hundreds of times a
+		// second. The first failure after a success is mended at once.
+		if s.committed.Load() {
+			failing = newBackoff(p.cfg.RetryMin, p.cfg.RetryMax)
+		} else {
+			p.whileDropping(func() { _ = pause(p.ctx, failing.next(), cause) })
+		}
 	}
 
 	p.cfg.Fence.CloseAll(ErrStopped)
@@ -233,7 +241,7 @@ func (p *Pipeline) add(r *Result) bool {
 	}
 	p.left++
 	p.gathered.push(r)
-	return first || len(r.Records) > 0 && p.gathered.loud == 1
+	return first || len(r.Records) > 0 && (p.gathered.loud == 1 || p.gathered.loud == p.enough())
 }
 
 func (p *Pipeline) submittedTo(signal, stopped bool) {
@@ -254,6 +262,8 @@ func (p *Pipeline) signal() {
 // company is how many results with outputs do not wait for more.
 const company = 64
 
+func (p *Pipeline) enough() int { return min(company, p.cfg.MaxRecords) }
+
 // pending says what there is to commit; if nothing yet, after how long silent
 // offsets will have waited long enough (0: there are none).
 //
@@ -265,7 +275,7 @@ func (p *Pipeline) pending(inFlight int) (work, time.Duration) {
 	defer p.mu.Unlock()
 	switch {
 	case p.gathered.loud > 0:
-		if inFlight == 0 || p.draining > 0 || p.gathered.loud >= min(company, p.cfg.MaxRecords) {
+		if inFlight == 0 || p.draining > 0 || p.gathered.loud >= p.enough() {
 			return transactional, 0
 		}
 		if left := p.cfg.Gather - time.Since(p.since); left > 0 {

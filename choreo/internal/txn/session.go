@@ -26,9 +26,10 @@ type session struct {
 	lanes []*lane
 	ctx   context.Context // ends with Run
 
-	seq    atomic.Int64 // of the last transaction begun; written by who has the turn in stage (a)
-	busy   atomic.Int32
-	broken chan struct{} // closed at the first failure
+	seq       atomic.Int64 // of the last transaction begun; written by who has the turn in stage (a)
+	busy      atomic.Int32
+	broken    chan struct{} // closed at the first failure
+	committed atomic.Bool   // something was
 
 	mu     sync.Mutex
 	failed int64 // the first transaction that failed; those from it on are doomed

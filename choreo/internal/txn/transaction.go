@@ -68,6 +68,7 @@ func (t *transaction) run() bool {
 		}
 	}
 	took := time.Since(t.began)
+	t.s.committed.Store(true)
 	<-l.turns[stageDone]
 	for _, r := range t.results {
 		r.done(true)
