@@ -34,7 +34,8 @@ func Meta(ctx context.Context) Metadata {
 	return Metadata{}
 }
 
-// Cause returns the event that set a compensation off, if it is an e.
+// Cause returns the event that set a compensation off, if it is an e. Outside
+// an undo and an Unknown there is none.
 func Cause[T any](ctx context.Context, e Event[T]) (T, bool) {
 	var v T
 	r, ok := ctx.Value(runKey{}).(*run)

@@ -21,8 +21,9 @@ func Flow(id string) PublishOption { return func(p *publication) { p.flow = id }
 
 // IdempotencyKey makes a repeated Publish of the same event say it once: the
 // event's id, and unless [Flow] is given the correlation id too, are derived
-// from the service's name and the key. The service remembers the key as long as
-// the flow's state; see [Retention].
+// from the service's name and the key. The service remembers the key until the
+// flow's runs are forgotten: [Retention].Grace after its outcome, else
+// Retention.Flow after its last event. An empty key is none.
 func IdempotencyKey(key string) PublishOption { return func(p *publication) { p.key = key } }
 
 // ErrUndeclared is returned for an event that the service did not declare to

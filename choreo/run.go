@@ -11,6 +11,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -220,8 +221,17 @@ func (e *engine) prepare(ctx context.Context) error {
 	}
 }
 
-// isFinal reports that asking the brokers again would not help.
+// isFinal reports that asking the brokers again would not help: somebody has to
+// change the cluster, the topics, or our rights.
 func isFinal(err error) bool {
+	for _, denied := range []error{
+		kerr.ClusterAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed,
+		kerr.TransactionalIDAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism,
+	} {
+		if errors.Is(err, denied) {
+			return true
+		}
+	}
 	if _, ok := errors.AsType[*txn.ClusterError](err); ok {
 		return true
 	}
@@ -278,7 +288,6 @@ func (e *engine) pipelineFailed(cause error) {
 	if large, ok := errors.AsType[*txn.RecordTooLargeError](cause); ok && large.Result != nil && large.Result.Source != nil {
 		e.poison.add(large.Result.Source.Topic, large.Result.Source.Partition, large.Result.Offset)
 	}
-	e.log.Warn("a transaction failed: all tasks are read anew from the last commit", "error", cause)
 	e.owner.PipelineFailed(cause)
 }
 

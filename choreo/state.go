@@ -38,7 +38,8 @@ type stateReader interface {
 }
 
 // Transition is one event's effect on a State. Make it with [When], [Then] or
-// [ThenAny].
+// [ThenAny]. A payload that cannot be decoded, an error and a panic leave the
+// state as it was and make the event a dead letter; transitions are not retried.
 type Transition[S any] struct {
 	on    *eventDecl
 	apply func(s *S, data []byte) (Emissions, error)

@@ -53,7 +53,8 @@ type Step[In, Out any] struct {
 // exponentially from First to Max with full jitter. Zero fields take the
 // defaults: 5 attempts, First 100 ms, Max 30 s, no limit of time.
 //
-// Compensations take First and Max from it and are retried for ever.
+// Compensations take First and Max from it and are retried for ever. Attempts
+// are counted anew after a restart of the process.
 type Retry struct {
 	// Attempts is the number of attempts in all; 1 is no retry.
 	Attempts int
@@ -155,7 +156,8 @@ type Cancellation struct {
 	answer   func(data []byte) (any, error)
 }
 
-// CancelOn says emit when the event on arrives before the step ran.
+// CancelOn says emit when the event on arrives before the step ran. On an event
+// that is no trigger of [Undo] too, a step that ran stays as it is.
 func CancelOn[C, F any](on Event[C], payload func(C) F, emit Event[F]) Cancellation {
 	d := on.decl()
 	read := decoder[C](d.codec)
