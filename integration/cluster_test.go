@@ -72,9 +72,10 @@ func containers(t *testing.T, n int) *cluster {
 		t.Logf("%d container(s) of %s started in %v", n, image(), time.Since(began).Round(100*time.Millisecond))
 		shared.by[n] = c
 	}
+	dir := t.ArtifactDir() // now, so that it is there at the end
 	t.Cleanup(func() {
 		if t.Failed() {
-			c.keepLogs(t)
+			c.keepLogs(t, dir)
 			c.close()
 			delete(shared.by, n)
 		}
@@ -229,7 +230,7 @@ func (c *cluster) await(ctx context.Context) error {
 }
 
 // keepLogs writes what the brokers logged to the test's artifacts.
-func (c *cluster) keepLogs(t *testing.T) {
+func (c *cluster) keepLogs(t *testing.T, dir string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for i, n := range c.nodes {
@@ -241,7 +242,7 @@ func (c *cluster) keepLogs(t *testing.T) {
 		text, err := io.ReadAll(logs)
 		_ = logs.Close()
 		if err == nil {
-			err = os.WriteFile(filepath.Join(t.ArtifactDir(), fmt.Sprintf("broker-%d.log", i+1)), text, 0o600)
+			err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("broker-%d.log", i+1)), text, 0o600)
 		}
 		if err != nil {
 			t.Logf("logs of broker %d: %v", i+1, err)
