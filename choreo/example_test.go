@@ -170,7 +170,8 @@ func ExampleService_Publish() {
 	}
 	_, err := place(context.Background(), "k-1", OrderPlaced{Order: "7", Cents: 900})
 	fmt.Println(err)
-	fmt.Println(svc.FlowOf("k-1") == svc.FlowOf("k-1"), svc.FlowOf("k-1") == svc.FlowOf("k-2"))
+	first, again, other := svc.FlowOf("k-1"), svc.FlowOf("k-1"), svc.FlowOf("k-2")
+	fmt.Println(first == again, first == other)
 	// Output:
 	// choreo: the service is not running
 	// true false

@@ -174,10 +174,7 @@ func (r *reader) readAll(within time.Duration) {
 	r.w.t.Helper()
 	ctx := timeout(r.w.t, within)
 	r.mu.Lock()
-	var topics []string
-	for _, t := range r.client.GetConsumeTopics() {
-		topics = append(topics, t)
-	}
+	topics := slices.Clone(r.client.GetConsumeTopics())
 	r.mu.Unlock()
 	starts, err := r.w.admin.ListStartOffsets(ctx, topics...)
 	if err == nil {
