@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -201,6 +202,7 @@ func (e *engine) prepare(ctx context.Context) error {
 		return fmt.Errorf("make the admin client: %w", err)
 	}
 	defer cl.Close()
+	began := time.Now()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := txn.CheckCluster(attempt, cl)
@@ -208,17 +210,28 @@ func (e *engine) prepare(ctx context.Context) error {
 			err = verifyTopics(attempt, kadm.NewClient(cl), e.plan, e.cfg)
 		}
 		cancel()
-		if err == nil || ctx.Err() != nil || isFinal(err) {
+		// Not every broker knows at once of a topic that was just created.
+		spreading := time.Since(began) < topicsSpread && onlyMissing(err)
+		if err == nil || ctx.Err() != nil || isFinal(err) && !spreading {
 			return err
 		}
 		e.awayBecause.Store(&err)
-		e.log.Warn("the brokers do not answer, will try again", "in", wait, "error", err)
+		e.log.Warn("cannot start yet, will try again", "in", wait, "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(wait):
 		}
 	}
+}
+
+// topicsSpread is how long a missing topic may be one that not all brokers have
+// heard of.
+const topicsSpread = 3 * time.Second
+
+func onlyMissing(err error) bool {
+	t, ok := errors.AsType[*TopicsError](err)
+	return ok && !slices.ContainsFunc(t.Problems, func(p TopicProblem) bool { return !p.Missing && !p.Harmless })
 }
 
 // isFinal reports that asking the brokers again would not help: somebody has to

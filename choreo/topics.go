@@ -183,6 +183,12 @@ func topicProblems(ctx context.Context, adm *kadm.Client, p *plan, cfg Config) (
 			return nil, fmt.Errorf("ask the brokers for the settings of topics: %w", err)
 		}
 		for _, r := range described {
+			if errors.Is(r.Err, kerr.UnknownTopicOrPartition) {
+				// Another broker than the one that listed it, which has not heard
+				// of it yet.
+				there = slices.DeleteFunc(there, func(n string) bool { return n == r.Name })
+				continue
+			}
 			if r.Err != nil {
 				return nil, fmt.Errorf("ask the brokers for the settings of topic %q: %w", r.Name, r.Err)
 			}

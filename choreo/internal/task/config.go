@@ -71,7 +71,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	// SessionTimeout is after how long without heartbeat the group gives our
-	// tasks to others. Default 10 s, with Heartbeat 3 s.
+	// tasks to others. Default 10 s, with Heartbeat a tenth of it, at most 3 s.
 	SessionTimeout, Heartbeat time.Duration
 
 	// RebalanceTimeout bounds a rebalance, and with a margin of a quarter how
@@ -143,7 +143,8 @@ func (c *Config) normalize() error {
 	orDefault(&c.Command, c.Group)
 	orDefault(&c.TransactionTimeout, 10*time.Second)
 	orDefault(&c.SessionTimeout, 10*time.Second)
-	orDefault(&c.Heartbeat, 3*time.Second)
+	// What a rebalance takes to reach every member is added to what a takeover takes.
+	orDefault(&c.Heartbeat, min(3*time.Second, c.SessionTimeout/10))
 	orDefault(&c.RebalanceTimeout, 30*time.Second)
 	orDefault(&c.Patience, time.Second)
 	orDefault(&c.WatchInterval, 30*time.Second)

@@ -65,7 +65,7 @@ func New(cfg Config) (*Owner, error) {
 	o := &Owner{
 		cfg:       cfg,
 		log:       cfg.Logger,
-		contact:   contact{last: time.Now(), quiet: 2 * cfg.Heartbeat},
+		contact:   contact{last: time.Now(), quiet: max(2*cfg.Heartbeat, cfg.SessionTimeout*6/10)},
 		closed:    make(chan struct{}),
 		restoring: make(chan struct{}, cfg.Restores),
 		relieving: make(chan struct{}, 1),

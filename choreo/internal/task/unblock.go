@@ -30,6 +30,7 @@ type relief struct {
 	since   time.Time  // of the first blocked
 	seen    []openTransaction
 	checked time.Time
+	said    time.Time // when the log was last told that nothing helps
 }
 
 func (o *Owner) relief(what string, on *partition) *relief {
@@ -84,6 +85,11 @@ func (r *relief) blocked(ctx context.Context) error {
 		if err := r.o.endTransaction(ctx, t.id); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if waited := now.Sub(r.since); len(open) == 0 && waited > 10*patience && now.Sub(r.said) > 10*patience {
+		r.said = now
+		r.o.log.Warn("blocked by a transaction that no other instance of the service has open; the broker ends it at its timeout",
+			"blocked", r.what, "for", waited.Round(time.Millisecond))
 	}
 	r.seen, r.checked = append(make([]openTransaction, 0, 1), open...), time.Now()
 	return errors.Join(errs...)
