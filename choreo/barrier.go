@@ -236,7 +236,7 @@ func (s *stepTrigger) undoNewest(r *run) error {
 }
 
 func (s *stepTrigger) markUndone(r *run, x journal.Run) {
-	x.Status, x.By = journal.Undone, r.asTrigger(true)
+	x.Status, x.By = journal.Undone, r.asTrigger()
 	x.In.Data, x.Out.Data = nil, nil
 	r.journal(s.step)(r.store().PutRun(r.flow, x, r.now()))
 }
@@ -264,12 +264,11 @@ func (s *stepTrigger) undoFailed(r *run, err error) verdict {
 	m := r.e.metrics.step(s.step)
 	m.retries.Inc()
 	v, _ := r.again(s.policy.retry, true)
-	r.e.stuck.add(r, s.step)
-	level := r.logger(s.step).Error
+	r.e.stuck.add(r)
 	if _, ok := errors.AsType[*Rejection](err); ok {
 		err = fmt.Errorf("a compensation must not be rejected, it is taken for a failure: %w", err)
 	}
-	level("compensation failed, will be repeated until it succeeds", "attempt", r.attempt, "in", time.Duration(v), "error", err)
+	r.logger(s.step).Error("compensation failed, will be repeated until it succeeds", "attempt", r.attempt, "in", time.Duration(v), "error", err)
 	return v
 }
 
@@ -282,7 +281,7 @@ func (s *stepTrigger) answer(r *run) verdict {
 			r.e.metrics.step(s.step).cancelled.Inc()
 		}
 	}
-	r.journal(s.step)(r.store().PutCancelled(r.flow, journal.Cancelled{Step: s.step, By: []journal.Trigger{r.asTrigger(true)}}, r.now()))
+	r.journal(s.step)(r.store().PutCancelled(r.flow, journal.Cancelled{Step: s.step, By: []journal.Trigger{r.asTrigger()}}, r.now()))
 	return done
 }
 
@@ -310,16 +309,16 @@ func (r *run) forgotten() bool {
 // attempt.
 type stuckRuns struct {
 	mu   sync.Mutex
-	runs map[*run]string
+	runs map[*run]struct{}
 }
 
-func (s *stuckRuns) add(r *run, step string) {
+func (s *stuckRuns) add(r *run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.runs == nil {
-		s.runs = map[*run]string{}
+		s.runs = map[*run]struct{}{}
 	}
-	s.runs[r] = step
+	s.runs[r] = struct{}{}
 }
 
 func (s *stuckRuns) remove(r *run) {

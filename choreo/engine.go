@@ -113,8 +113,8 @@ func (e *engine) newStore() *journal.Store {
 type input struct {
 	*txn.Source
 	owned *owned
-	// waking is set while the source waits for room, so that the gate wakes
-	// the owner when there is some again.
+	// full is set while the source waits for room, so that the gate wakes the
+	// owner when there is some again.
 	full atomic.Bool
 	// passed is gated of this input, made once for all its silent results.
 	passed func(bool)

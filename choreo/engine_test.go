@@ -114,7 +114,7 @@ func TestAnAttemptThatEndsAtItsTimeoutIsNotOverdue(t *testing.T) {
 // waits is a handler that is never done.
 type waits struct{}
 
-func (waits) handle(r *run) verdict { r.e.stuck.add(r, "step"); return verdict(time.Hour) }
+func (waits) handle(r *run) verdict { r.e.stuck.add(r); return verdict(time.Hour) }
 func (waits) name() string          { return "pay" }
 func (waits) settings() policy      { return policy{} }
 

@@ -48,12 +48,7 @@ func (e *engine) forward(in *input, rec *kgo.Record, flow string, home int32) *t
 // publish puts an event into the inbox. Its id is derived from the idempotency
 // key, so that the flow's task recognizes a repetition.
 func (e *engine) publish(ctx context.Context, em Emission, p publication) (string, error) {
-	var d *eventDecl
-	for _, s := range e.plan.starts {
-		if s.Type == em.Type {
-			d = s
-		}
-	}
+	d := e.plan.start(em.Type)
 	if d == nil {
 		return "", fmt.Errorf("publish: %w: %q; add it to the service's Starts", ErrUndeclared, em.Type)
 	}
@@ -119,12 +114,7 @@ func (e *engine) acceptPublished(in *input, rec *kgo.Record, b *batch) {
 	ev, err := cloudevent.Read(rec)
 	var d *eventDecl
 	if err == nil {
-		for _, s := range e.plan.starts {
-			if s.Type == ev.Type {
-				d = s
-			}
-		}
-		if d == nil {
+		if d = e.plan.start(ev.Type); d == nil {
 			err = fmt.Errorf("%w: %q was published by another version of the service; declare it with Starts and replay it", ErrUndeclared, ev.Type)
 		}
 	}

@@ -210,6 +210,16 @@ func (e *DeclarationError) Error() string {
 // Unwrap returns the mistakes.
 func (e *DeclarationError) Unwrap() []error { return e.Mistakes }
 
+// start is the event of that type which the service may publish, or nil.
+func (p *plan) start(typ string) *eventDecl {
+	for _, d := range p.starts {
+		if d.Type == typ {
+			return d
+		}
+	}
+	return nil
+}
+
 // hear registers a handler for an event type.
 func (p *plan) hear(d *eventDecl, h handler, stateful bool) {
 	p.declareEvent(d)

@@ -42,7 +42,7 @@ type run struct {
 	trigger  *cloudevent.Event
 	undoes   string // idempotency key of the run being undone
 	answered bool   // an undo's event answers the trigger
-	doing    string // do, undo or unknown
+	doing    string // doingDo or doingUndo
 
 	records []*kgo.Record
 	changes []journal.Change
@@ -201,8 +201,9 @@ func (r *run) causing(keepData bool) journal.Event {
 	return ev
 }
 
-func (r *run) asTrigger(answered bool) journal.Trigger {
-	return journal.Trigger{Hash: r.hash, ID: r.event.ID, Type: r.event.Type, Answered: answered}
+// asTrigger is the event as the trigger of a compensation that it has answered.
+func (r *run) asTrigger() journal.Trigger {
+	return journal.Trigger{Hash: r.hash, ID: r.event.ID, Type: r.event.Type, Answered: true}
 }
 
 // metadata is what Meta tells.
