@@ -101,6 +101,7 @@ func anchor(title string) string {
 type docs struct {
 	pages    map[string]*page
 	problems []string
+	tests    map[string]bool
 
 	exists    func(path string) bool
 	sources   [][]string // the lines of all Go files
@@ -128,6 +129,7 @@ func (d *docs) check() []string {
 		d.checkNames(p)
 		d.checkAPI(p)
 		d.checkFiles(p)
+		d.checkTests(p)
 	}
 	if p := d.pages[runningPage]; p != nil {
 		d.checkComplete(p)
@@ -286,6 +288,8 @@ func (d *docs) checkAPI(p *page) {
 
 var (
 	fileName  = regexp.MustCompile(`^[a-zA-Z0-9_./-]+\.(?:go|md|yml|mod)$`)
+	testName  = regexp.MustCompile(`^Test[A-Z0-9]\w*$`)
+	testFunc  = `(?m)^func (Test\w+)\(t \*testing\.T\)`
 	firstCell = regexp.MustCompile("(?m)^\\| (`.*?) \\|")
 	dlqHeader = regexp.MustCompile(`^choreo-dlq-[a-z-]+$`)
 )
@@ -296,6 +300,15 @@ func (d *docs) checkFiles(p *page) {
 	for _, c := range p.code {
 		if fileName.MatchString(c.text) && !d.exists(c.text) && !d.exists("choreo/"+c.text) && !d.exists(path.Join(path.Dir(p.path), c.text)) {
 			d.wrong(p, c.line, "there is no file %s", c.text)
+		}
+	}
+}
+
+// checkTests looks up the tests that promises point to.
+func (d *docs) checkTests(p *page) {
+	for _, c := range p.code {
+		if testName.MatchString(c.text) && !d.tests[c.text] {
+			d.wrong(p, c.line, "there is no test %s", c.text)
 		}
 	}
 }
@@ -363,7 +376,7 @@ func exportData(t *testing.T, patterns ...string) types.Importer {
 func repository(t *testing.T) *docs {
 	t.Helper()
 	d := &docs{
-		pages: map[string]*page{}, targets: map[string]bool{}, variables: map[string]bool{}, others: map[string]bool{},
+		pages: map[string]*page{}, tests: map[string]bool{}, targets: map[string]bool{}, variables: map[string]bool{}, others: map[string]bool{},
 		exists: func(name string) bool {
 			_, err := os.Stat(filepath.Join("..", filepath.FromSlash(name)))
 			return err == nil
@@ -393,6 +406,9 @@ func repository(t *testing.T) *docs {
 		case strings.HasSuffix(rel, ".go"):
 			text := read(name)
 			d.sources = append(d.sources, trimmedLines(text))
+			if strings.HasSuffix(rel, "_test.go") {
+				note(d.tests, testFunc, text)
+			}
 			if strings.HasPrefix(rel, "choreo/") && !strings.HasSuffix(rel, "_test.go") {
 				d.runtime += text
 			}
@@ -439,7 +455,7 @@ func repository(t *testing.T) *docs {
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	d := repository(t)
-	for _, want := range []string{"README.md", "docs/writing-a-service.md", runningPage, "docs/how-it-works.md"} {
+	for _, want := range []string{"README.md", "docs/writing-a-service.md", runningPage, "docs/how-it-works.md", "docs/guarantees.md", "docs/testing.md"} {
 		if d.pages[want] == nil {
 			t.Errorf("%s is missing", want)
 		}
@@ -469,6 +485,7 @@ func TestDocumentation(t *testing.T) {
 		"a name of the API":             {"Use `choreo.Nothing`.", "has no Nothing"},
 		"a field of the API":            {"Set `Step.Nothing`.", "has no Nothing"},
 		"a name of another package":     {"Use `choreotest.Nothing`.", "has no Nothing"},
+		"a test":                        {"`TestNothing` shows it.", "no test TestNothing"},
 		"a file":                        {"See `nowhere.go`.", "no file nowhere.go"},
 		"a message":                     {"| `task … is asleep` | |\n", `never says " is asleep"`},
 		"a header of dead letters":      {"| `choreo-dlq-nothing` | |\n", "choreo-dlq-nothing"},
