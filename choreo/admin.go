@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -22,7 +21,7 @@ func (e *engine) startAdmin() (stop func(context.Context) error, err error) {
 	if e.cfg.AdminAddr == "" {
 		return func(context.Context) error { e.metrics.watch(nil); return nil }, nil
 	}
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", e.cfg.AdminAddr)
+	l, err := e.cfg.Listen("tcp", e.cfg.AdminAddr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on ADMIN_ADDR %q: %w; give it a free address, or off", e.cfg.AdminAddr, err)
 	}

@@ -59,6 +59,9 @@ type Config struct {
 	// wait for a transaction before they are committed by themselves. Default 1 s.
 	IdleCommit time.Duration
 
+	// Listen opens the addresses of [HTTP] and of AdminAddr; default
+	// [net.Listen]. Tests give one of a network in memory.
+	Listen func(network, address string) (net.Listener, error)
 	// TLS encrypts the connections to the brokers; nil: they are not encrypted.
 	TLS *tls.Config
 	// SASL authenticates to the brokers; nil: not at all.
@@ -104,6 +107,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Listen == nil {
+		c.Listen = net.Listen //nolint:noctx // it only opens a socket
 	}
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()

@@ -26,10 +26,10 @@ const (
 // startHTTP listens on all addresses and serves, or does nothing of it and
 // returns why. stop takes no more requests, waits for those at work until its
 // context ends, and then cuts them off, which is its error.
-func startHTTP(ctx context.Context, declared []HTTP, log *slog.Logger) (stop func(context.Context) error, err error) {
+func startHTTP(ctx context.Context, declared []HTTP, listen func(network, address string) (net.Listener, error), log *slog.Logger) (stop func(context.Context) error, err error) {
 	var listeners []net.Listener
 	for _, h := range declared {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", h.Addr)
+		l, err := listen("tcp", h.Addr)
 		if err != nil {
 			for _, l := range listeners {
 				_ = l.Close()

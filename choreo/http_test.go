@@ -17,7 +17,7 @@ import (
 
 func startForTest(t *testing.T, h http.Handler) (addr string, stop func(context.Context) error) {
 	t.Helper()
-	stop, err := startHTTP(t.Context(), []HTTP{{Addr: "127.0.0.1:0", Handler: h, Listening: func(a string) { addr = a }}}, slog.New(slog.DiscardHandler))
+	stop, err := startHTTP(t.Context(), []HTTP{{Addr: "127.0.0.1:0", Handler: h, Listening: func(a string) { addr = a }}}, net.Listen, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestHTTPSaysWhichAddressIsTaken(t *testing.T) {
 	_, err = startHTTP(t.Context(), []HTTP{
 		{Addr: "127.0.0.1:0", Handler: http.NotFoundHandler(), Listening: func(a string) { first = a }},
 		{Addr: l.Addr().String(), Handler: http.NotFoundHandler()},
-	}, slog.New(slog.DiscardHandler))
+	}, net.Listen, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || first != "" {
 		t.Errorf("%v; the other was started: %q", err, first)
 	}

@@ -151,7 +151,7 @@ func (e *engine) run(ctx context.Context, s *Service) (err error) {
 	}
 	s.running.Store(e)
 	defer s.running.Store(nil)
-	stopHTTP, err := startHTTP(ctx, e.plan.https, e.log)
+	stopHTTP, err := startHTTP(ctx, e.plan.https, e.cfg.Listen, e.log)
 	if err != nil {
 		e.end(cancel, &wg)
 		return err

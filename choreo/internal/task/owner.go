@@ -81,7 +81,7 @@ func New(cfg Config) (*Owner, error) {
 
 // client makes a client with the options that all have in common.
 func (o *Owner) client(opts ...kgo.Opt) (*kgo.Client, error) {
-	all := append([]kgo.Opt{kgo.MetadataMinAge(100 * time.Millisecond)}, o.cfg.Options...)
+	all := append([]kgo.Opt{kgo.MetadataMinAge(100 * time.Millisecond), kgo.FetchMaxWait(fetchWait)}, o.cfg.Options...)
 	cl, err := kgo.NewClient(append(append(all, kgo.WithHooks(&o.contact)), opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("making a Kafka client: %w", err)
@@ -138,7 +138,6 @@ func (o *Owner) start() error {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		kgo.KeepRetryableFetchErrors(), // they may say that a topic is gone
-		kgo.FetchMaxWait(fetchWait),
 	)
 	if err != nil {
 		return err
