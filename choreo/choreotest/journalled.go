@@ -1,0 +1,3 @@
+package choreotest
+
+func (h history) journalled(s *simulation) []violation { return nil }

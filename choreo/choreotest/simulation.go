@@ -1,0 +1,204 @@
+package choreotest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo"
+	"github.com/choreography-go/choreography/choreo/choreotest/internal/schedule"
+	"github.com/choreography-go/choreography/choreo/contract"
+)
+
+// simulation is what [Simulate] was asked for.
+type simulation struct {
+	Options
+	services   []*simulatedService
+	workload   Workload
+	invariants []Invariant
+	given      schedule.Schedule // in place of the seed's
+	isGiven    bool
+}
+
+// simulatedService is a service with what its declarations say.
+type simulatedService struct {
+	Simulated
+	name      string
+	makers    []func() *choreo.Service // by version
+	contracts []contract.Contract      // by version
+}
+
+// schedule is the run's faults.
+func (s *simulation) schedule(seed uint64) schedule.Schedule {
+	if s.isGiven {
+		return s.given
+	}
+	shape := schedule.Shape{Brokers: s.Brokers, From: warmUp, To: warmUp + s.For, Every: s.FaultEvery}
+	if s.Faults == nil {
+		shape.Kinds = schedule.Kinds()
+	}
+	for _, k := range s.Faults {
+		shape.Kinds = append(shape.Kinds, schedule.Kind(k))
+	}
+	for _, x := range s.services {
+		shape.Services = append(shape.Services, schedule.Service{Name: x.name, Instances: x.Instances, Versions: len(x.Next)})
+	}
+	for _, t := range s.topics() {
+		shape.Topics = append(shape.Topics, schedule.Topic{Name: t.name, Partitions: t.partitions, Events: t.kind == eventTopic})
+	}
+	return schedule.Generate(seed, shape)
+}
+
+// warmUp is how long the services have before the first fault and the first
+// flow.
+const warmUp = 3 * time.Second
+
+// result is what came of one run.
+type result struct {
+	violations []violation
+	faults     schedule.Schedule
+	flows      []Flow // all of them, in the order in which they began
+	log        []string
+	simulated  time.Duration
+	real       time.Duration
+	events     int
+}
+
+// violation is one invariant that does not hold.
+type violation struct {
+	invariant string
+	flow      string // "" if it is about no single flow
+	text      string
+}
+
+func (v violation) String() string {
+	if v.flow == "" {
+		return fmt.Sprintf("%s: %s", v.invariant, v.text)
+	}
+	return fmt.Sprintf("%s: flow %q: %s", v.invariant, v.flow, v.text)
+}
+
+// runSeed makes one run, and fails the test if it fails.
+func (s *simulation) runSeed(t *testing.T, seed uint64) {
+	t.Helper()
+	faults := s.schedule(seed)
+	r := s.run(t, seed, faults)
+	t.Logf("seed %d: %d flows, %d events, %d faults, %v simulated in %v: %.0f simulated seconds per second",
+		seed, len(r.flows), r.events, len(faults), r.simulated.Round(time.Second), r.real.Round(time.Millisecond),
+		r.simulated.Seconds()/r.real.Seconds())
+	if len(r.violations) > 0 {
+		t.Fatal(s.report(t, seed, r))
+	}
+}
+
+// run makes one run in a bubble of its own.
+func (s *simulation) run(t *testing.T, seed uint64, faults schedule.Schedule) (r result) {
+	// One thread: nothing is gained by more in one bubble, and the goroutines
+	// take their turns more alike.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	seedRandom(t, seed)
+	began := time.Now()
+	var w *World
+	watch := newWatchdog(t.Name(), seed)
+	defer watch.stop()
+	defer func() {
+		r.real = time.Since(began)
+		if p := recover(); p != nil {
+			stacks := allStacks()
+			r.violations = append(r.violations, violation{invariant: "everything that was started stops",
+				text: fmt.Sprintf("%v\n%s", p, bubbled(stacks))})
+			if w != nil {
+				r.log = w.log.lines()
+			}
+		}
+	}()
+	synctest.Test(t, func(*testing.T) {
+		w = newWorld(s, seed, faults, &watch.ticks)
+		r = w.run()
+	})
+	return r
+}
+
+// seedRandom seeds what randomness the standard library lets one seed. What
+// stays random: the order of select and of maps, and math/rand/v2's globals.
+func seedRandom(t *testing.T, seed uint64) {
+	cryptotest.SetGlobalRandom(t, seed)
+	old, had := os.LookupEnv("GODEBUG")
+	value := "randseednop=0"
+	if old != "" {
+		value = old + "," + value
+	}
+	_ = os.Setenv("GODEBUG", value)
+	rand.Seed(int64(seed)) //nolint:staticcheck // the Kafka client uses the global source
+	if had {
+		_ = os.Setenv("GODEBUG", old)
+	} else {
+		_ = os.Unsetenv("GODEBUG")
+	}
+}
+
+// watchdog ends the process when simulated time stands still: goroutines that
+// wake each other for ever without waiting for anything.
+type watchdog struct {
+	ticks   atomic.Int64 // seconds of simulated time, counted in the bubble
+	stopped chan struct{}
+}
+
+// standstill is how long in real time a simulated second may take.
+const standstill = 2 * time.Minute
+
+func newWatchdog(test string, seed uint64) *watchdog {
+	d := &watchdog{stopped: make(chan struct{})}
+	go func() {
+		last, since := int64(-1), time.Now()
+		look := time.NewTicker(time.Second)
+		defer look.Stop()
+		for {
+			select {
+			case <-d.stopped:
+				return
+			case <-look.C:
+			}
+			if now := d.ticks.Load(); now != last {
+				last, since = now, time.Now()
+			} else if time.Since(since) > standstill {
+				fmt.Fprintf(os.Stderr, "%s: seed %d: simulated time has stood still at %d s for %v: something goes round without waiting\n%s\n",
+					test, seed, last, standstill, allStacks())
+				os.Exit(2)
+			}
+		}
+	}()
+	return d
+}
+
+func (d *watchdog) stop() { close(d.stopped) }
+
+func allStacks() []byte {
+	b := make([]byte, 16<<20)
+	return b[:runtime.Stack(b, true)]
+}
+
+// bubbled are the stacks of goroutines in bubbles, as many as can be read.
+func bubbled(stacks []byte) string {
+	const most = 60
+	var kept [][]byte
+	for _, g := range bytes.Split(stacks, []byte("\n\n")) {
+		head, _, _ := bytes.Cut(g, []byte("\n"))
+		if bytes.Contains(head, []byte("synctest bubble")) {
+			kept = append(kept, g)
+		}
+	}
+	more := ""
+	if len(kept) > most {
+		more = fmt.Sprintf("\n\n… and %d goroutines more", len(kept)-most)
+		kept = kept[:most]
+	}
+	return string(bytes.Join(kept, []byte("\n\n"))) + more
+}

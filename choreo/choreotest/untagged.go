@@ -1,0 +1,5 @@
+//go:build !synctests
+
+package choreotest
+
+const tagged = false
