@@ -5,14 +5,16 @@ BIN := bin
 SERVICES := order payment shipping
 
 # Every module of the repository; those of MODULES need neither brokers nor Docker.
-MODULES := . choreo/cloudevent/sdk services cmd/choreo
+MODULES := . choreo/cloudevent/sdk services cmd/choreo mutation
 ALL_MODULES := $(MODULES) integration
 LINT := $(abspath $(BIN))/golangci-lint
 LINT_VERSION := v2.15.0
 VULN := $(abspath $(BIN))/govulncheck
 VULN_VERSION := v1.8.0
+GREMLINS := $(abspath $(BIN))/gremlins
+GREMLINS_VERSION := v0.6.0
 
-.PHONY: help build demo demo-compose test race integration lint vuln tidy
+.PHONY: help build demo demo-compose test race integration mutants mutants-all lint vuln tidy
 
 ## help: the targets
 help:
@@ -55,6 +57,29 @@ race:
 ## integration: tests on real Kafka: KAFKA_BROKERS, or containers where Docker is there
 integration:
 	$(GO) test -C integration -count=1 -timeout 30m $(if $(RUN),-run '$(RUN)') $(if $(VERBOSE),-v) ./...
+
+## mutants: break the core on purpose, line by line: which tests notice? Goes on where it was interrupted
+##   JOBS=n at once (2)   ONLY=regexp of files or names, written nowhere
+mutants:
+	$(GO) run -C mutation . -j $(or $(JOBS),2) $(if $(ONLY),-only '$(ONLY)') listed
+	$(if $(ONLY),,$(GO) run -C mutation . report)
+
+# Every kind of mutation that gremlins knows. It only says where they are: it takes one that
+# does not compile for killed, and does not say by which test.
+MUTATED := sched offsets journal txn task
+ALL_MUTATIONS := --invert-assignments --invert-bitwise --invert-bwassign --invert-logical --invert-loopctrl --remove-self-assignments
+
+## mutants-all: those too that a tool generates for choreo/internal; takes hours
+mutants-all: mutants $(GREMLINS)
+	@mkdir -p $(BIN)/mutants
+	@for p in $(MUTATED); do \
+		$(GREMLINS) unleash --dry-run --silent $(ALL_MUTATIONS) -o $(abspath $(BIN))/mutants/$$p.json ./choreo/internal/$$p || exit 1; done
+	$(GO) run -C mutation . -j $(or $(JOBS),2) $(if $(ONLY),-only '$(ONLY)') -reports $(abspath $(BIN))/mutants generated
+	$(if $(ONLY),,$(GO) run -C mutation . report)
+
+$(GREMLINS):
+	@mkdir -p $(BIN)
+	GOBIN=$(abspath $(BIN)) $(GO) install github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION)
 
 ## lint: formatting, go vet and golangci-lint over every module
 lint: $(LINT)

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const usage = `Usage: mutation [flags] listed | generated | report
+
+listed     runs the listed mutants
+generated  runs those that gremlins found: -reports names the directory of its
+           reports, one <package>.json of each package below choreo/internal
+report     writes what came of both into docs/mutation.md
+
+What was judged before of the same text is not judged again. Flags:
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := command(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutation:", err)
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("mutation", flag.ExitOnError)
+	only := flags.String("only", "", "regular expression: run only mutants with such a file or name, and write no result")
+	jobs := flags.Int("j", 2, "how many mutants to judge at once")
+	controls := flags.Int("controls", 3, "how often to run the tests of each package without a mutant in between")
+	reports := flags.String("reports", "", "directory of gremlins' reports")
+	factor := flags.Float64("patience", 3, "tests of a mutant may take as many times as long as without, and 20 s")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	root, err := repository()
+	if err != nil {
+		return err
+	}
+	var edits []edit
+	switch flags.Arg(0) {
+	case "listed":
+		edits, err = listed(root)
+	case "generated":
+		edits, err = allGenerated(root, *reports)
+	case "report":
+		return writePage(root)
+	default:
+		flags.Usage()
+		return errors.New("say which")
+	}
+	if err != nil {
+		return err
+	}
+	if *only != "" {
+		wanted, err := regexp.Compile(*only)
+		if err != nil {
+			return err
+		}
+		edits = slices.DeleteFunc(edits, func(e edit) bool { return !wanted.MatchString(e.File) && !wanted.MatchString(e.Name) })
+		*controls = 0
+	}
+	return judge(ctx, root, flags.Arg(0), edits, *jobs, *controls, *factor, *only == "")
+}
+
+// repository is the directory with go.work, from here upwards.
+func repository() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("no go.work here or above: run it inside the repository")
+		}
+	}
+}
+
+func listed(root string) ([]edit, error) {
+	var all []edit
+	var errs []error
+	for _, m := range Listed() {
+		e, err := m.locate(root)
+		all, errs = append(all, e), append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+func allGenerated(root, reports string) ([]edit, error) {
+	found, err := filepath.Glob(filepath.Join(reports, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no reports of gremlins in %q: make mutants-all makes them", reports)
+	}
+	var all []edit
+	for _, file := range found {
+		edits, err := generated(root, "choreo/internal/"+strings.TrimSuffix(filepath.Base(file), ".json"), file)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, edits...)
+	}
+	return all, explain(all)
+}
+
+// judge runs the mutants, a few at once, and writes what became of them.
+func judge(ctx context.Context, root, set string, edits []edit, jobs, controls int, factor float64, write bool) error {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
+	r := &runner{root: root, cache: filepath.Join(cache, "choreo-mutation"), factor: factor, hashes: map[string]string{}, patience: map[string]time.Duration{}}
+	if err := os.MkdirAll(r.cache, 0o755); err != nil {
+		return err
+	}
+	if r.work, err = os.MkdirTemp("", "choreo-mutation"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(r.work)
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		mu      sync.Mutex
+		wg      sync.WaitGroup
+		results []Result
+		summary = Summary{Set: set, Commit: commit(root)}
+		slots   = make(chan struct{}, jobs)
+	)
+	start := func(f func() error) {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if ctx.Err() == nil {
+				if err := f(); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	every := max(1, len(edits)/max(1, controls))
+	for i, e := range edits {
+		if controls > 0 && i%every == every/2 {
+			for _, pkg := range packages(edits) {
+				start(func() error {
+					_, status, by, err := r.control(ctx, pkg)
+					mu.Lock()
+					defer mu.Unlock()
+					summary.Controls++
+					if status != Survived && err == nil {
+						summary.FailedControls = append(summary.FailedControls, by...)
+						fmt.Printf("%-16s without a mutant: %s\n", "FAILED", strings.Join(by, ", "))
+					}
+					return err
+				})
+			}
+		}
+		start(func() error {
+			res, err := r.run(ctx, e)
+			if err != nil {
+				return fmt.Errorf("%s: %w", e.Name, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			results = append(results, res)
+			fmt.Printf("%4d of %d  %-16s %6.1fs  %s", len(results), len(edits), res.Status, res.Seconds, res.Name)
+			if len(res.By) > 0 {
+				fmt.Printf("  by %s", strings.Join(res.By, ", "))
+			}
+			fmt.Println()
+			return nil
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	order := map[string]int{}
+	for i, e := range edits {
+		order[e.File+e.Name] = i
+	}
+	slices.SortFunc(results, func(a, b Result) int { return cmp.Compare(order[a.File+a.Name], order[b.File+b.Name]) })
+	summary.Results = results
+	fmt.Println(summary.line())
+	if write {
+		return summary.write(filepath.Join(root, resultsDir, set+".json"))
+	}
+	return nil
+}
+
+func packages(edits []edit) []string {
+	var all []string
+	for _, e := range edits {
+		for _, t := range e.By {
+			if !slices.Contains(all, t.Package) {
+				all = append(all, t.Package)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// commit is what the results are of.
+func commit(root string) string {
+	cmd := exec.Command("git", "log", "-1", "--format=%h", "--", "choreo")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		return "unknown"
+	}
+	cmd = exec.Command("git", "status", "--porcelain", "--", "choreo")
+	cmd.Dir = root
+	if changed, err := cmd.Output(); err != nil || len(changed) > 0 {
+		return strings.TrimSpace(string(out)) + ", changed"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+const resultsDir = "mutation/results"
+
+func packageOf(file string) string { return path.Dir(file) }

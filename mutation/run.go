@@ -1,0 +1,354 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Status is what became of a mutant.
+type Status string
+
+// The statuses. A mutant that makes its tests hang is killed by the time-out.
+const (
+	Killed         Status = "killed"
+	TimedOut       Status = "timed out"
+	Survived       Status = "survived"
+	DoesNotCompile Status = "does not compile"
+)
+
+// Result is what became of one mutant.
+type Result struct {
+	Name       string   `json:"name"`
+	File       string   `json:"file"`
+	Status     Status   `json:"status"`
+	By         []string `json:"by,omitempty"`
+	Breaks     string   `json:"breaks,omitempty"`
+	Equivalent string   `json:"equivalent,omitempty"`
+	Uncovered  bool     `json:"uncovered,omitempty"` // no test of its package reaches it, says the tool
+	Seconds    float64  `json:"seconds"`
+	Detail     string   `json:"detail,omitempty"` // of what does not compile
+}
+
+// runner runs tests on mutants.
+type runner struct {
+	root     string
+	cache    string // directory of results by their key
+	work     string // directory for overlays and test programs
+	factor   float64
+	mu       sync.Mutex
+	hashes   map[string]string        // by package: of all it is made of
+	patience map[string]time.Duration // by package: how long its tests may take
+}
+
+// slack is added to the time that tests may take: the machine may be busy.
+const slack = 20 * time.Second
+
+// memory bounds a test program, for a mutant may gather without end.
+const memory = 4 << 20 // KiB
+
+// run judges one mutant, or takes what was judged before of the same text.
+func (r *runner) run(ctx context.Context, e edit) (Result, error) {
+	mutated, err := e.apply(r.root)
+	if err != nil {
+		return Result{}, err
+	}
+	key, err := r.key(e, mutated)
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{Name: e.Name, File: e.File, Breaks: e.Breaks, Equivalent: e.Equivalent, Uncovered: !e.Covered}
+	kept := filepath.Join(r.cache, key+".json")
+	if text, err := os.ReadFile(kept); err == nil {
+		var was Result
+		if json.Unmarshal(text, &was) == nil {
+			res.Status, res.By, res.Seconds, res.Detail = was.Status, was.By, was.Seconds, was.Detail
+			return res, nil
+		}
+	}
+	began := time.Now()
+	dir, err := os.MkdirTemp(r.work, "mutant")
+	if err != nil {
+		return Result{}, err
+	}
+	defer os.RemoveAll(dir)
+	overlay, err := r.overlay(dir, e.File, mutated)
+	if err != nil {
+		return Result{}, err
+	}
+	res.Status = Survived
+	programs := map[string]string{}
+	for _, t := range widened(e.By) {
+		program, known := programs[t.Package]
+		if !known {
+			var problem string
+			program, problem, err = r.build(ctx, dir, overlay, t.Package)
+			if err != nil {
+				return Result{}, err
+			}
+			if problem != "" {
+				res.Status, res.Detail = DoesNotCompile, problem
+				break
+			}
+			programs[t.Package] = program
+		}
+		patience, err := r.patienceOf(ctx, t.Package)
+		if err != nil {
+			return Result{}, err
+		}
+		status, by, err := r.test(ctx, program, t, patience, e.First)
+		if err != nil {
+			return Result{}, err
+		}
+		if status != Survived {
+			if res.Status == Survived || status == Killed {
+				res.Status = status
+			}
+			res.By = append(res.By, by...)
+			if e.First || t.Run == "" {
+				break
+			}
+		}
+		if res.Status != Survived && t.last {
+			break
+		}
+	}
+	res.Seconds = time.Since(began).Round(100 * time.Millisecond).Seconds()
+	if ctx.Err() != nil {
+		return Result{}, ctx.Err()
+	}
+	text, err := json.Marshal(res)
+	if err != nil {
+		return Result{}, err
+	}
+	return res, os.WriteFile(kept, text, 0o644)
+}
+
+// round is one run of tests.
+type round struct {
+	Tests
+	last bool // of those expected to notice
+}
+
+// widened are the tests expected to notice, and after them their packages whole.
+func widened(by []Tests) []round {
+	var all []round
+	for i, t := range by {
+		all = append(all, round{t, i == len(by)-1})
+	}
+	for _, t := range by {
+		whole := round{Tests{Package: t.Package}, false}
+		if !slices.ContainsFunc(all, func(o round) bool { return o.Tests == whole.Tests }) {
+			all = append(all, whole)
+		}
+	}
+	return all
+}
+
+func (r *runner) overlay(dir, file string, text []byte) (string, error) {
+	mutated := filepath.Join(dir, path.Base(file))
+	if err := os.WriteFile(mutated, text, 0o644); err != nil {
+		return "", err
+	}
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(r.root, file): mutated}})
+	if err != nil {
+		return "", err
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, replace, 0o644)
+}
+
+// build makes the test program of a package. It returns what the compiler says
+// of a mutant that does not compile.
+func (r *runner) build(ctx context.Context, dir, overlay, pkg string) (program, problem string, err error) {
+	program = filepath.Join(dir, strings.ReplaceAll(pkg, "/", "_")+".test")
+	args := []string{"test", "-c", "-vet=off", "-p=1", "-o", program}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...)
+	cmd.Dir = r.root
+	out, err := cmd.CombinedOutput()
+	if _, failed := errors.AsType[*exec.ExitError](err); failed && ctx.Err() == nil {
+		return "", strings.TrimSpace(string(out[:min(len(out), 1000)])), nil
+	}
+	return program, "", err
+}
+
+var (
+	failed  = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
+	running = regexp.MustCompile(`(?m)^\t(Test\S+) \(`)
+	begun   = regexp.MustCompile(`(?m)^=== (?:RUN|CONT)\s+(\S+)`)
+)
+
+// test runs a test program and says which tests failed.
+func (r *runner) test(ctx context.Context, program string, t round, patience time.Duration, first bool) (Status, []string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience+30*time.Second)
+	defer cancel()
+	args := []string{"-test.v", "-test.timeout", patience.String(), "-test.shuffle", "off"}
+	if t.Run != "" {
+		args = append(args, "-test.run", t.Run)
+	}
+	if first {
+		args = append(args, "-test.failfast")
+	}
+	limited := fmt.Sprintf(`ulimit -v %d 2>/dev/null; exec "$0" "$@"`, memory)
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", limited, program}, args...)...)
+	cmd.Dir = filepath.Join(r.root, t.Package)
+	// A counterexample must not be left behind for the next run to find.
+	cmd.Env = append(os.Environ(), "RAPID_NOFAILFILE=1")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = 5 * time.Second
+	err := cmd.Run()
+	if err == nil {
+		if !begun.Match(out.Bytes()) {
+			return "", nil, fmt.Errorf("no test of %s matches %q", t.Package, t.Run)
+		}
+		return Survived, nil, nil
+	}
+	_, exited := errors.AsType[*exec.ExitError](err)
+	if !exited && ctx.Err() == nil {
+		return "", nil, err
+	}
+	if bytes.Contains(out.Bytes(), []byte("panic: test timed out")) || ctx.Err() != nil {
+		return TimedOut, names(t.Package, running, out.Bytes()), nil
+	}
+	by := names(t.Package, failed, out.Bytes())
+	if len(by) == 0 { // the program ended in the middle of a test, or after all of them
+		by = []string{path.Base(t.Package) + ": the test program ends with an error"}
+		if all := begun.FindAllSubmatch(out.Bytes(), -1); bytes.Contains(out.Bytes(), []byte("panic: ")) && len(all) > 0 {
+			by = []string{path.Base(t.Package) + "." + top(string(all[len(all)-1][1]))}
+		}
+	}
+	return Killed, by, nil
+}
+
+// names lists the top-level tests that an expression finds in what a test
+// program printed.
+func names(pkg string, find *regexp.Regexp, out []byte) []string {
+	var all []string
+	for _, m := range find.FindAllSubmatch(out, -1) {
+		if name := path.Base(pkg) + "." + top(string(m[1])); !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+func top(test string) string {
+	name, _, _ := strings.Cut(test, "/")
+	return name
+}
+
+// patienceOf measures how long the tests of a package take as they are. They
+// must pass: on a broken tree every mutant would seem killed.
+func (r *runner) patienceOf(ctx context.Context, pkg string) (time.Duration, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p, ok := r.patience[pkg]; ok {
+		return p, nil
+	}
+	took, status, by, err := r.control(ctx, pkg)
+	if err != nil {
+		return 0, err
+	}
+	if status != Survived {
+		return 0, fmt.Errorf("the tests of %s fail without any mutant: %s", pkg, strings.Join(by, ", "))
+	}
+	r.patience[pkg] = time.Duration(float64(took)*r.factor) + slack
+	return r.patience[pkg], nil
+}
+
+// control runs the tests of a package without a mutant.
+func (r *runner) control(ctx context.Context, pkg string) (took time.Duration, status Status, by []string, err error) {
+	dir, err := os.MkdirTemp(r.work, "control")
+	if err != nil {
+		return 0, "", nil, err
+	}
+	defer os.RemoveAll(dir)
+	program, problem, err := r.build(ctx, dir, "", pkg)
+	if err == nil && problem != "" {
+		err = fmt.Errorf("%s does not compile without any mutant:\n%s", pkg, problem)
+	}
+	if err != nil {
+		return 0, "", nil, err
+	}
+	began := time.Now()
+	status, by, err = r.test(ctx, program, round{Tests: Tests{Package: pkg}}, 10*time.Minute, false)
+	return time.Since(began), status, by, err
+}
+
+// key names a mutant with all that decides what becomes of it.
+func (r *runner) key(e edit, mutated []byte) (string, error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "2\x00%s\x00%x\x00%v\x00", e.File, sha256.Sum256(mutated), e.First)
+	for _, t := range e.By {
+		sum, err := r.hashOf(t.Package)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s\x00%s\x00%s\x00", t.Package, t.Run, sum)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
+
+// hashOf is the hash of all files of this repository that a package and its
+// tests are made of.
+func (r *runner) hashOf(pkg string) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sum, ok := r.hashes[pkg]; ok {
+		return sum, nil
+	}
+	cmd := exec.Command("go", "list", "-deps", "-test", "-f", "{{if not .Standard}}{{.Dir}}{{end}}", "./"+pkg)
+	cmd.Dir = r.root
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go list -deps -test ./%s: %w", pkg, err)
+	}
+	dirs := strings.Fields(string(out))
+	slices.Sort(dirs)
+	h := sha256.New()
+	for _, dir := range slices.Compact(dirs) {
+		if rel, err := filepath.Rel(r.root, dir); err != nil || !filepath.IsLocal(rel) {
+			continue
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return "", err
+		}
+		for _, f := range entries {
+			if f.IsDir() || filepath.Ext(f.Name()) != ".go" {
+				continue
+			}
+			if strings.HasSuffix(f.Name(), "_test.go") && dir != filepath.Join(r.root, pkg) {
+				continue // another package's tests
+			}
+			text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(h, "%s\x00%x\x00", f.Name(), sha256.Sum256(text))
+		}
+	}
+	r.hashes[pkg] = hex.EncodeToString(h.Sum(nil))
+	return r.hashes[pkg], nil
+}
