@@ -1,9 +1,9 @@
 package choreotest
 
 import (
-	"fmt"
 	"sync"
 
+	"github.com/choreography-go/choreography/choreo/choreotest/internal/simkafka"
 	"github.com/choreography-go/choreography/choreo/choreotest/internal/simnet"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -12,26 +12,19 @@ import (
 
 // cluster is the brokers of a simulation.
 type cluster struct {
-	fake *kfake.Cluster
+	*simkafka.Cluster
 
 	mu     sync.Mutex
 	faults []*kfake.FaultHandle
 }
 
-func openCluster(n *simnet.Network, brokers int, _ uint64) (*cluster, error) {
-	ports := make([]int, brokers)
-	for i := range ports {
-		ports[i] = 9092 + i
-	}
-	fake, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.Ports(ports...), kfake.ListenFn(n.Listen))
+func openCluster(n *simnet.Network, brokers int, seed uint64) (*cluster, error) {
+	fake, err := simkafka.Start(simkafka.Config{Network: n, Seed: seed, Brokers: brokers})
 	if err != nil {
-		return nil, fmt.Errorf("start the brokers: %w", err)
+		return nil, err
 	}
-	return &cluster{fake: fake}, nil
+	return &cluster{Cluster: fake}, nil
 }
-
-func (c *cluster) addrs() []string { return c.fake.ListenAddrs() }
-func (c *cluster) close()          { c.fake.Close() }
 
 // perEntity are the requests whose answers have no error of their own.
 var perEntity = map[kmsg.Key]bool{
@@ -41,7 +34,7 @@ var perEntity = map[kmsg.Key]bool{
 
 // refuse answers the next so many requests of a type with an error.
 func (c *cluster) refuse(key kmsg.Key, err *kerr.Error, count int) {
-	h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{key}, TopLevel: !perEntity[key], Err: err, Count: count})
+	h := c.Fault(kfake.Fault{Keys: []kmsg.Key{key}, TopLevel: !perEntity[key], Err: err, Count: count})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.faults = append(c.faults, h)
@@ -56,9 +49,3 @@ func (c *cluster) heal() {
 	}
 	c.faults = nil
 }
-
-func (c *cluster) moveLeader(topic string, partition, node int32) error {
-	return c.fake.MoveTopicPartition(topic, partition, node)
-}
-
-func (c *cluster) moveCoordinators() { c.fake.RehashCoordinators() }

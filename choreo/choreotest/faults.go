@@ -13,6 +13,7 @@ import (
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest/internal/schedule"
 	"github.com/choreography-go/choreography/choreo/choreotest/internal/simnet"
+	"github.com/choreography-go/choreography/choreo/contract"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -66,7 +67,10 @@ func (w *World) apply(f schedule.Fault, over <-chan struct{}) (remark string, er
 	case schedule.LeaderMove:
 		return "", w.moveLeader(f)
 	case schedule.CoordinatorMove:
-		w.cluster.moveCoordinators()
+		w.cluster.RehashCoordinators()
+	case schedule.LateMarker:
+		const most = 2 * time.Second
+		w.cluster.LateMarkers(min(most, f.For), time.Now().Add(f.For))
 	case schedule.Join:
 		return w.join(f)
 	case schedule.Deploy:
@@ -113,7 +117,9 @@ func (w *World) applyTo(i *instance, f schedule.Fault, over <-chan struct{}) (re
 		host.Freeze(time.Now().Add(f.For))
 		time.Sleep(f.For)
 	case schedule.LostAnswer:
-		_, remark, err = w.await(host, f, over, host.Cut)
+		return w.await(host, f, over, func(*simnet.Exchange) { host.Cut() })
+	case schedule.LateRequest:
+		return w.await(host, f, over, func(x *simnet.Exchange) { x.Stall(time.Now().Add(f.For)) })
 	case schedule.Kill:
 		return w.kill(i, host, f, over)
 	case schedule.Leave:
@@ -136,7 +142,7 @@ func (w *World) kill(i *instance, host *simnet.Host, f schedule.Fault, over <-ch
 	strike := func() { struck = i.kill() }
 	if f.Request == "" {
 		strike()
-	} else if _, remark, err = w.await(host, f, over, func() {
+	} else if remark, err = w.await(host, f, over, func(*simnet.Exchange) {
 		w.mu.Lock()
 		same := i.host == host
 		w.mu.Unlock()
@@ -168,10 +174,10 @@ func (w *World) kill(i *instance, host *simnet.Host, f schedule.Fault, over <-ch
 }
 
 // await lets something happen around a host's request.
-func (w *World) await(host *simnet.Host, f schedule.Fault, over <-chan struct{}, do func()) (at *simnet.Exchange, remark string, err error) {
+func (w *World) await(host *simnet.Host, f schedule.Fault, over <-chan struct{}, do func(*simnet.Exchange)) (remark string, err error) {
 	key, err := requestKey(f.Request)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
 	when := simnet.AfterAnswered
 	if f.When == schedule.Before {
@@ -179,15 +185,15 @@ func (w *World) await(host *simnet.Host, f schedule.Fault, over <-chan struct{},
 	}
 	happened := make(chan struct{})
 	cancel := host.On(simnet.Trigger{Key: int16(key), Nth: f.Nth, When: when, Do: func(x *simnet.Exchange) {
-		do()
+		do(x)
 		close(happened)
 	}})
 	defer cancel()
 	select {
 	case <-happened:
-		return at, "", nil
+		return "", nil
 	case <-over:
-		return nil, "there was no such request", nil
+		return "there was no such request", nil
 	}
 }
 
@@ -195,7 +201,7 @@ func (w *World) moveLeader(f schedule.Fault) error {
 	if f.Target == "*" {
 		for _, t := range w.sim.topics() {
 			for p := range t.partitions {
-				if err := w.cluster.moveLeader(t.name, int32(p), int32((f.Node+p)%w.sim.Brokers)); err != nil {
+				if err := w.cluster.MoveTopicPartition(t.name, int32(p), int32((f.Node+p)%w.sim.Brokers)); err != nil {
 					return err
 				}
 			}
@@ -207,7 +213,7 @@ func (w *World) moveLeader(f schedule.Fault) error {
 	if err != nil {
 		return fmt.Errorf("the target is no partition, such as orders/3")
 	}
-	return w.cluster.moveLeader(topic, int32(p), int32(f.Node%w.sim.Brokers))
+	return w.cluster.MoveTopicPartition(topic, int32(p), int32(f.Node%w.sim.Brokers))
 }
 
 // join adds an instance for a while.
@@ -298,10 +304,10 @@ type handlerFault struct {
 var errInjected = errors.New("an injected fault")
 
 // handlerFaults makes the middleware by which faults strike handlers.
-func (w *World) handlerFaults(service, _ string) choreo.Middleware {
+func (w *World) handlerFaults(service string) choreo.Middleware {
 	return func(next func(context.Context) error) func(context.Context) error {
 		return func(ctx context.Context) error {
-			f, n := w.nextHandlerFault(service)
+			f, n := w.nextHandlerFault(service, choreo.Meta(ctx).Step)
 			switch f.Kind {
 			case schedule.HandlerSlow:
 				t := time.NewTimer(f.For)
@@ -327,11 +333,13 @@ func (w *World) handlerFaults(service, _ string) choreo.Middleware {
 	}
 }
 
-func (w *World) nextHandlerFault(service string) (f schedule.Fault, left int) {
+// nextHandlerFault is what strikes the next attempt of a handler. Transitions of
+// a state are not repeated, so they do not fail: their flows would be stuck.
+func (w *World) nextHandlerFault(service, handler string) (f schedule.Fault, left int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := w.handlers[service]
-	if len(all) == 0 {
+	if len(all) == 0 || all[0].Kind != schedule.HandlerSlow && w.sim.hasRole(service, handler, contract.Changes) {
 		return f, 0
 	}
 	x := all[0]

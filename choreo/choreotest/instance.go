@@ -46,7 +46,7 @@ func (w *World) config(host *simnet.Host, service, name string) choreo.Config {
 		w.sim.Configure(&c)
 	}
 	// The world's own.
-	c.Brokers, c.TopicPrefix, c.Listen = w.cluster.addrs(), "", host.Listen
+	c.Brokers, c.TopicPrefix, c.Listen = w.cluster.Addrs(), "", host.Listen
 	c.ClientOptions = append(slices.Clip(c.ClientOptions), kgo.Dialer(host.Dial), kgo.FetchMaxWait(fetchWait))
 	return c
 }
@@ -66,7 +66,7 @@ func (i *instance) start() {
 		i.host = i.host.Revive()
 	}
 	svc := i.service.makers[w.versions[i.service.name]]()
-	svc.Use(w.handlerFaults(i.service.name, i.host.Name))
+	svc.Use(w.handlerFaults(i.service.name))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	i.up, i.running, i.cancel, i.done = true, svc, cancel, done

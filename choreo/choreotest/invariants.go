@@ -47,7 +47,7 @@ func (h history) saidOnce(f Flow, s *simulation) (all []violation) {
 			continue // told already
 		}
 		allowed := 1 + h.extra[name]
-		if cause := f.find(e.CausationID); cause != nil && s.reacts(e.Service, e.Step) {
+		if cause := f.find(e.CausationID); cause != nil && s.hasRole(e.Service, e.Step, contract.Reacts) {
 			allowed = max(allowed, count(h.all[f.ID], eventName{cause.Source, cause.ID}))
 		}
 		if n > allowed {
@@ -57,13 +57,14 @@ func (h history) saidOnce(f Flow, s *simulation) (all []violation) {
 	return all
 }
 
-// reacts reports whether a handler of a service is a Reaction.
-func (s *simulation) reacts(service, name string) bool {
-	found := false
-	s.hearers(func(svc string, _ contract.Heard, by contract.Hearer) {
-		found = found || svc == service && by.Name == name && by.Role == contract.Reacts
-	})
-	return found
+// hasRole reports whether a handler of a service has a role for some event.
+func (s *simulation) hasRole(service, name string, role contract.Role) bool {
+	for h := range s.hearers {
+		if h.service == service && h.Name == name && h.Role == role {
+			return true
+		}
+	}
+	return false
 }
 
 // ordered finds events of one step that stand in one partition in another order

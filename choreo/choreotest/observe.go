@@ -71,14 +71,21 @@ func (s *simulatedService) inputs() []string {
 	return slices.Compact(all)
 }
 
-// hearers calls yield for all that hears an event type, in whatever version of
-// a service.
-func (s *simulation) hearers(yield func(service string, event contract.Heard, by contract.Hearer)) {
+// hearer is a handler that hears a type of event.
+type hearer struct {
+	service, event string
+	contract.Hearer
+}
+
+// hearers are all handlers, in whatever version of a service.
+func (s *simulation) hearers(yield func(hearer) bool) {
 	for _, x := range s.services {
 		for _, c := range x.contracts {
 			for _, h := range c.Hears {
 				for _, by := range h.By {
-					yield(x.name, h, by)
+					if !yield(hearer{x.name, h.Type, by}) {
+						return
+					}
 				}
 			}
 		}
@@ -108,7 +115,7 @@ func (w *World) observe() (*observer, error) {
 		o.next[t.name] = map[int32]int64{}
 	}
 	var err error
-	o.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.addrs()...), kgo.Dialer(w.outside.Dial), kgo.ConsumeTopics(names...),
+	o.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...), kgo.Dialer(w.outside.Dial), kgo.ConsumeTopics(names...),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(fetchWait),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 	if err != nil {

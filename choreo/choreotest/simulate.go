@@ -54,6 +54,8 @@ type FaultKind string
 const (
 	BrokerErrors     = FaultKind(schedule.BrokerError)     // a broker refuses requests of one type
 	LostAnswers      = FaultKind(schedule.LostAnswer)      // a request is executed, and its answer is lost
+	LateRequests     = FaultKind(schedule.LateRequest)     // a request arrives late, after its sender has given it up
+	LateMarkers      = FaultKind(schedule.LateMarker)      // the end of a transaction shows late, and at each partition by itself
 	Cuts             = FaultKind(schedule.Cut)             // connections break
 	SlowConnections  = FaultKind(schedule.Slow)            // what is sent arrives late
 	LeaderMoves      = FaultKind(schedule.LeaderMove)      // partitions get other leaders

@@ -100,7 +100,7 @@ func (w *World) run() (r result) {
 	h := w.history()
 	r.flows, r.events = h.flows, h.events
 	r.violations = append(h.check(w.sim), w.checkFlows(h)...)
-	w.cluster.close()
+	w.cluster.Close()
 	w.network.Close()
 	// What is on its way still falls due within this time.
 	time.Sleep(time.Minute)
@@ -114,13 +114,18 @@ func (w *World) open() (err error) {
 		return err
 	}
 	w.outside = w.network.Host("world")
-	if w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.addrs()...), kgo.Dialer(w.outside.Dial), kgo.ProducerLinger(0),
+	if w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...), kgo.Dialer(w.outside.Dial), kgo.ProducerLinger(0),
 		kgo.ProducerBatchMaxBytes(16<<20), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil))); err != nil {
 		return err
 	}
 	w.admin = kadm.NewClient(w.client)
 	for _, s := range w.sim.services {
 		if err := s.makers[0]().CreateTopics(w.ctx, w.config(w.outside, s.name, "topics")); err != nil {
+			return err
+		}
+	}
+	for _, t := range w.sim.topics() {
+		if err := w.cluster.Place(t.name, w.seed); err != nil {
 			return err
 		}
 	}

@@ -63,10 +63,11 @@ var Requests = []struct {
 
 // awaited are the requests around which instances are killed and whose answers
 // are lost: those that change something, more often, and those that read.
-var awaited = []string{
-	"Produce", "TxnOffsetCommit", "EndTxn", "Produce", "TxnOffsetCommit", "EndTxn", "InitProducerID", "AddPartitionsToTxn",
-	"OffsetCommit", "OffsetFetch", "Fetch", "JoinGroup", "SyncGroup", "Heartbeat", "ListOffsets", "LeaveGroup",
-}
+var awaited = append(slices.Concat(changing, changing),
+	"OffsetFetch", "Fetch", "JoinGroup", "SyncGroup", "Heartbeat", "ListOffsets", "LeaveGroup",
+)
+
+var changing = []string{"Produce", "TxnOffsetCommit", "EndTxn", "InitProducerID", "AddPartitionsToTxn", "OffsetCommit"}
 
 // Generate makes a schedule from a seed: the same one for the same seed and
 // shape. The kinds are drawn alike often.
@@ -103,7 +104,7 @@ func (g generator) possible(k Kind) bool {
 		return slices.ContainsFunc(g.Services, func(s Service) bool { return s.Versions > 0 })
 	case Duplicate:
 		return len(g.events()) > 0
-	case BrokerError, Reorder:
+	case BrokerError, Reorder, LateMarker:
 		return true
 	}
 	return len(g.Services) > 0
@@ -127,6 +128,11 @@ func (g generator) fault(at time.Duration, k Kind) Fault {
 	case LostAnswer:
 		f.Target = g.instance()
 		f.When, f.Request, f.Nth = After, pick(g, awaited), 1+g.IntN(3)
+	case LateRequest:
+		f.Target, f.For = g.instance(), g.between(time.Second, 20*time.Second)
+		f.When, f.Request, f.Nth = Before, pick(g, changing), 1+g.IntN(3)
+	case LateMarker:
+		f.For = g.between(100*time.Millisecond, 5*time.Second)
 	case Cut:
 		f.Target = g.instance()
 	case Slow:

@@ -22,6 +22,11 @@ const (
 	// LostAnswer cuts an instance's connection after the Nth request of one type
 	// was executed, before it is answered.
 	LostAnswer Kind = "lost"
+	// LateRequest holds the Nth request of one type on its way: it arrives late,
+	// whatever has become of who sent it.
+	LateRequest Kind = "late"
+	// LateMarker has the markers of transactions written late for a time.
+	LateMarker Kind = "markers"
 	// Cut closes all connections of an instance.
 	Cut Kind = "cut"
 	// Slow holds what an instance sends back for a time.
@@ -60,7 +65,7 @@ const (
 // Kinds are all kinds of faults.
 func Kinds() []Kind {
 	return []Kind{
-		BrokerError, LostAnswer, Cut, Slow, LeaderMove, CoordinatorMove, Kill, Freeze, Join, Leave, Deploy,
+		BrokerError, LostAnswer, LateRequest, LateMarker, Cut, Slow, LeaderMove, CoordinatorMove, Kill, Freeze, Join, Leave, Deploy,
 		HandlerError, HandlerPanic, HandlerSlow, Duplicate, Reorder,
 	}
 }
