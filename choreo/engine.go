@@ -34,7 +34,7 @@ type engine struct {
 	wrap    []Middleware
 
 	fence *txn.Fence
-	pipe  *txn.Pipeline
+	pipe  pipeline
 	owner *task.Owner
 	sched *sched.Scheduler
 	room  *room
@@ -54,6 +54,15 @@ type engine struct {
 	journalBytes atomic.Int64 // flow state of all tasks, as of the last look
 	poison       poisoned
 	failed       chan error // what ends the run
+}
+
+// pipeline is what the engine uses of a txn.Pipeline.
+type pipeline interface {
+	Submit(*txn.Result)
+	SubmitAll([]*txn.Result)
+	Run(context.Context) error
+	Drain(context.Context) error
+	Close()
 }
 
 // owned is one ownership of a task, from Opened to Closed.

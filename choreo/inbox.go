@@ -89,7 +89,7 @@ func (e *engine) publish(ctx context.Context, em Emission, p publication) (strin
 		Kind:            kindStarted,
 		Outcome:         d.Outcome.String(),
 		Data:            data,
-		Extensions:      map[string]string{attributeStarted: milliseconds(now)},
+		Started:         now,
 	}
 	ev.TraceParent, ev.TraceState = e.tracing.inject(ctx)
 	rec, err := ev.Record(e.names.inbox)

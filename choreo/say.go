@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"reflect"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
@@ -15,19 +14,6 @@ const (
 	// maxHops stops runaway cycles: an event further than this from the start
 	// of its flow is a dead letter.
 	maxHops = 100
-
-	// attributeStarted is the extension that tells when a flow's first event
-	// was said, in milliseconds since 1970. With it a service can tell a flow
-	// that it never heard of from one that it has forgotten.
-	attributeStarted = "choreostarted"
-
-	// attributeBegan tells when the run that says an event began its first
-	// attempt, in milliseconds since 1970; the event's time is its end.
-	attributeBegan = "choreobegan"
-
-	// attributeUndoes is the id of the event that an undone run had said: it
-	// tells which of a step's runs it was.
-	attributeUndoes = "choreoundoes"
 )
 
 // say encodes an event that a handler emits, and adds it to the run's records.
@@ -58,8 +44,14 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		Attempt:         r.attempt,
 		Hops:            r.event.Hops + 1,
 		Outcome:         d.Outcome.String(),
-		Extensions:      r.extensions(),
+		Started:         r.started(),
 		Data:            data,
+	}
+	if r.attempt > 0 {
+		ev.Began = r.began
+	}
+	if len(r.undoing) > 0 {
+		ev.Undoes = r.undoing[0].Out.ID
 	}
 	topic := r.e.names.topic(d.Topic)
 	r.e.tracing.create(r, &ev, topic)
@@ -94,33 +86,14 @@ func (r *run) sayAll(out Emissions, allowed map[string]*eventDecl, step string) 
 
 // started is when the flow's first event was said, as far as its events tell.
 func (r *run) started() time.Time {
-	if v, ok := r.event.Extensions[attributeStarted]; ok {
-		if ms, err := strconv.ParseInt(v, 10, 64); err == nil {
-			return time.UnixMilli(ms)
-		}
+	if !r.event.Started.IsZero() {
+		return r.event.Started
 	}
 	if r.event.CausationID == "" {
 		return r.event.Time
 	}
 	return time.Time{}
 }
-
-// extensions are the attributes that tell what no field of an event does.
-func (r *run) extensions() map[string]string {
-	all := make(map[string]string, 3)
-	if t := r.started(); !t.IsZero() {
-		all[attributeStarted] = milliseconds(t)
-	}
-	if r.attempt > 0 && !r.began.IsZero() {
-		all[attributeBegan] = milliseconds(r.began)
-	}
-	if len(r.undoing) > 0 && r.undoing[0].Out.ID != "" {
-		all[attributeUndoes] = r.undoing[0].Out.ID
-	}
-	return all
-}
-
-func milliseconds(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 // encode encodes a payload as its declaration says.
 func encode(d *eventDecl, payload any, limit int) (data []byte, err error) {

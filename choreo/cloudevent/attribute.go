@@ -51,6 +51,9 @@ const (
 	attrAttempt
 	attrHops
 	attrOutcome
+	attrStarted
+	attrBegan
+	attrUndoes
 	attributeCount
 	attrNone = attributeCount
 )
@@ -84,6 +87,9 @@ var attributes = [attributeCount]struct {
 	attrAttempt:         {"choreoattempt", "ce_choreoattempt", MaxAttributeBytes},
 	attrHops:            {"choreohops", "ce_choreohops", MaxAttributeBytes},
 	attrOutcome:         {"choreooutcome", "ce_choreooutcome", MaxAttributeBytes},
+	attrStarted:         {"choreostarted", "ce_choreostarted", MaxAttributeBytes},
+	attrBegan:           {"choreobegan", "ce_choreobegan", MaxAttributeBytes},
+	attrUndoes:          {"choreoundoes", "ce_choreoundoes", MaxIDBytes},
 }
 
 // attributeNamed returns the known attribute of a name, or attrNone. The switch is what makes the header view cheap: it costs
@@ -130,6 +136,12 @@ func attributeNamed(name string) attribute {
 		return attrHops
 	case "choreooutcome":
 		return attrOutcome
+	case "choreostarted":
+		return attrStarted
+	case "choreobegan":
+		return attrBegan
+	case "choreoundoes":
+		return attrUndoes
 	}
 	return attrNone
 }
@@ -156,7 +168,7 @@ func valueProblem(value string, limit int) string {
 	if len(value) > limit {
 		return fmt.Sprintf("has %d bytes, at most %d are allowed", len(value), limit)
 	}
-	for i := 0; i < len(value); {
+	for i := plain(value); i < len(value); {
 		if c := value[i]; c < utf8.RuneSelf {
 			if c < 0x20 || c == 0x7f {
 				return fmt.Sprintf("has the control character U+%04X at byte %d", c, i)
@@ -176,6 +188,24 @@ func valueProblem(value string, limit int) string {
 		i += size
 	}
 	return ""
+}
+
+// plain is the length of a part from the start of s that is printable ASCII: nearly always all of it, but for the last few
+// bytes. It looks at eight bytes at once, because every attribute of every event comes through here.
+func plain(s string) int {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		part := s[i : i+8]
+		x := uint64(part[0]) | uint64(part[1])<<8 | uint64(part[2])<<16 | uint64(part[3])<<24 |
+			uint64(part[4])<<32 | uint64(part[5])<<40 | uint64(part[6])<<48 | uint64(part[7])<<56
+		control := x - 0x20*ones      // borrows where a byte is less than a blank
+		del := (x ^ 0x7f*ones) - ones // borrows where a byte is DEL
+		if (x|control|del)&high != 0 {
+			break
+		}
+	}
+	return i
 }
 
 // appendIDs writes several ids as one attribute: separated by commas, a comma or percent sign within an id written %2C or %25.

@@ -17,21 +17,30 @@ import (
 // The record's key is not looked at.
 func Read(r *kgo.Record) (Event, error) {
 	v := ViewOf(r)
+	var e Event
+	err := v.Read(&e)
+	return e, err
+}
+
+// Read reads the event that the record holds, as [Read] does, into e.
+func (v *View) Read(e *Event) (err error) {
+	*e = Event{}
 	switch v.mode {
 	case Binary:
-		return readBinary(r, &v)
+		return v.readBinary(e)
 	case Structured:
 		media := mediaType(v.ContentType())
 		switch {
 		case equalFold(media, structuredJSON):
-			return readJSON(r.Value)
+			*e, err = readJSON(v.record.Value)
+			return err
 		case equalFold(media, batchJSON):
-			return Event{}, formatError("is a batch of events", v.ContentType(), ErrBatch)
+			return formatError("is a batch of events", v.ContentType(), ErrBatch)
 		default:
-			return Event{}, formatError("names an unknown event format", v.ContentType(), ErrFormat)
+			return formatError("names an unknown event format", v.ContentType(), ErrFormat)
 		}
 	}
-	return Event{}, ErrNotCloudEvent
+	return ErrNotCloudEvent
 }
 
 func formatError(problem string, contentType []byte, err error) error {
@@ -43,7 +52,8 @@ func formatError(problem string, contentType []byte, err error) error {
 	}}}
 }
 
-func readBinary(r *kgo.Record, v *View) (Event, error) {
+func (v *View) readBinary(e *Event) error {
+	r := v.record
 	var bad problems
 	total := 0
 	for a := range attributeCount {
@@ -58,7 +68,7 @@ func readBinary(r *kgo.Record, v *View) (Event, error) {
 	}
 	// Checked before anything is copied.
 	if checkTotal(total, &bad); len(bad) > 0 {
-		return Event{}, bad.err()
+		return bad.err()
 	}
 
 	var text strings.Builder
@@ -69,7 +79,7 @@ func readBinary(r *kgo.Record, v *View) (Event, error) {
 		return text.String()[start:]
 	}
 
-	e := Event{Data: r.Value}
+	e.Data = r.Value
 	for a := range attributeCount {
 		if value := v.value(a); len(value) > 0 {
 			e.parse(a, copied(value), &bad)
@@ -97,9 +107,10 @@ func readBinary(r *kgo.Record, v *View) (Event, error) {
 		}
 	}
 	if err := bad.err(); err != nil {
-		return Event{}, err
+		*e = Event{}
+		return err
 	}
-	return e, nil
+	return nil
 }
 
 // extensionName returns the attribute's name of a header, if it is a valid one without a field in Event.
@@ -118,35 +129,38 @@ func extensionName(key string) (string, bool) {
 // a CloudEvent in some event format cannot be written like this, because readers would take the record for that event in
 // structured mode: use [Event.Structured].
 func (e Event) Record(topic string) (*kgo.Record, error) {
-	err := e.Validate()
-	if err == nil && hasPrefixFold(mediaType(e.DataContentType), structuredAny) {
-		err = &InvalidError{Problems: []*AttributeError{{
-			Attribute: attributes[attrDataContentType].name,
-			Problem:   "would turn a binary record into a structured one; write the event with Structured",
-			Value:     quote(e.DataContentType),
-		}}}
+	r := &kgo.Record{Topic: topic}
+	if err := e.Fill(r); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("write event for topic %q: %w", topic, err)
+	return r, nil
+}
+
+// Fill is Record for a record that is there already: it sets its key, value and headers, whatever they were, or on an error
+// nothing. The key and the values of the headers share memory.
+func (e *Event) Fill(r *kgo.Record) error {
+	var bad problems
+	present, size := e.check(&bad)
+	if len(bad) == 0 && hasPrefixFold(mediaType(e.DataContentType), structuredAny) {
+		bad.addValue(attributes[attrDataContentType].name,
+			"would turn a binary record into a structured one; write the event with Structured", e.DataContentType)
 	}
-	size, present := 0, len(e.Extensions)
-	for a := range attributeCount {
-		if e.has(a) {
-			present++
-			size += e.sizeHint(a)
-		}
-	}
-	for _, value := range e.Extensions {
-		size += len(value)
+	if err := bad.err(); err != nil {
+		return fmt.Errorf("write event for topic %q: %w", r.Topic, err)
 	}
 	// All values share one buffer: an event costs a few allocations, however many attributes it has.
 	buf := make([]byte, 0, size)
 	headers := make([]kgo.RecordHeader, 0, present)
+	r.Key = nil
 	for a := range attributeCount {
-		if e.has(a) {
-			start := len(buf)
-			buf = e.appendValue(buf, a)
-			headers = append(headers, kgo.RecordHeader{Key: attributes[a].header, Value: buf[start:len(buf):len(buf)]})
+		start := len(buf)
+		if buf = e.appendValue(buf, a); len(buf) == start {
+			continue // absent
+		}
+		value := buf[start:len(buf):len(buf)]
+		headers = append(headers, kgo.RecordHeader{Key: attributes[a].header, Value: value})
+		if a == attrPartitionKey {
+			r.Key = value
 		}
 	}
 	for _, name := range e.extensionNames() {
@@ -154,28 +168,9 @@ func (e Event) Record(topic string) (*kgo.Record, error) {
 		buf = append(buf, e.Extensions[name]...)
 		headers = append(headers, kgo.RecordHeader{Key: headerPrefix + name, Value: buf[start:len(buf):len(buf)]})
 	}
-	return e.record(topic, e.Data, headers), nil
-}
-
-func (e *Event) record(topic string, value []byte, headers []kgo.RecordHeader) *kgo.Record {
-	r := &kgo.Record{Topic: topic, Value: value, Headers: headers}
-	if r.Value == nil {
-		r.Value = []byte{} // a nil value would be a tombstone
+	r.Headers = headers
+	if r.Value = e.Data; r.Value == nil {
+		r.Value = []byte{} // nil would be a tombstone
 	}
-	if e.PartitionKey != "" {
-		r.Key = []byte(e.PartitionKey)
-	}
-	return r
-}
-
-// sizeHint is at least the length of a known attribute that is present.
-func (e *Event) sizeHint(a attribute) int {
-	if text := e.text(a); text != nil {
-		return len(*text)
-	}
-	if a == attrCausationIDs {
-		return idsSize(e.CausationIDs)
-	}
-	const longest = len("2006-01-02T15:04:05.999999999Z")
-	return longest
+	return nil
 }

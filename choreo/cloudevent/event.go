@@ -73,6 +73,15 @@ type Event struct {
 	Hops int
 	// Outcome is set if the event ends its flow, and says how (attribute choreooutcome).
 	Outcome string
+	// Started is when the flow's first event was said (attribute choreostarted, in milliseconds since 1970). With it a service
+	// can tell a flow that it never heard of from one that it has forgotten.
+	Started time.Time
+	// Began is when the run that says the event began its first attempt (attribute choreobegan, in milliseconds since 1970);
+	// Time is its end.
+	Began time.Time
+	// Undoes is the id of the event that an undone run had said: it tells which of a step's runs it was (attribute
+	// choreoundoes).
+	Undoes string
 
 	// Extensions are all other attributes by name ([a-z0-9]+), in their canonical string form.
 	Extensions map[string]string
@@ -114,6 +123,8 @@ func (e *Event) text(a attribute) *string {
 		return (*string)(&e.Kind)
 	case attrOutcome:
 		return &e.Outcome
+	case attrUndoes:
+		return &e.Undoes
 	}
 	return nil
 }
@@ -131,6 +142,10 @@ func (e *Event) has(a attribute) bool {
 		return e.Attempt != 0
 	case attrHops:
 		return e.Hops != 0
+	case attrStarted:
+		return !e.Started.IsZero()
+	case attrBegan:
+		return !e.Began.IsZero()
 	}
 	return *e.text(a) != ""
 }
@@ -151,6 +166,10 @@ func (e *Event) appendValue(dst []byte, a attribute) []byte {
 		return appendInt(dst, e.Attempt)
 	case attrHops:
 		return appendInt(dst, e.Hops)
+	case attrStarted:
+		return appendMillis(dst, e.Started)
+	case attrBegan:
+		return appendMillis(dst, e.Began)
 	}
 	return append(dst, *e.text(a)...)
 }
@@ -160,6 +179,13 @@ func appendInt(dst []byte, n int) []byte {
 		return dst
 	}
 	return strconv.AppendInt(dst, int64(n), 10)
+}
+
+func appendMillis(dst []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return dst
+	}
+	return strconv.AppendInt(dst, t.UnixMilli(), 10)
 }
 
 // Attributes returns all attributes that are present, by name and canonical string form: specversion first, then the known
@@ -253,6 +279,10 @@ func (e *Event) parse(a attribute, value string, bad *problems) {
 		parseCount(&e.Attempt, spec.name, value, bad)
 	case attrHops:
 		parseCount(&e.Hops, spec.name, value, bad)
+	case attrStarted:
+		parseMillis(&e.Started, spec.name, value, bad)
+	case attrBegan:
+		parseMillis(&e.Began, spec.name, value, bad)
 	default:
 		if problem := a.textProblem(value); problem != "" {
 			bad.addValue(spec.name, problem, value)
@@ -298,6 +328,20 @@ func parseCount(n *int, name, value string, bad *problems) {
 	*n = int(parsed)
 }
 
+// parseMillis reads a time in milliseconds since 1970.
+func parseMillis(t *time.Time, name, value string, bad *problems) {
+	if value == "" {
+		*t = time.Time{}
+		return
+	}
+	parsed, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || parsed < 0 || value[0] == '+' {
+		bad.addValue(name, "is no whole number of milliseconds since 1970", value)
+		return
+	}
+	*t = time.UnixMilli(parsed).UTC()
+}
+
 func checkExtension(name, value string, bad *problems) {
 	if !validName(name) {
 		bad.add(printableName(name), "is no attribute name: lower-case letters a-z and digits, and not \"data\"")
@@ -313,43 +357,96 @@ func checkExtension(name, value string, bad *problems) {
 // [*InvalidError] with every mistake.
 func (e Event) Validate() error {
 	var bad problems
-	total := 0
+	e.check(&bad)
+	return bad.err()
+}
+
+// check notes every mistake of the event. It returns how many attributes are present, and at least the length of all their
+// values together, as they are written.
+func (e *Event) check(bad *problems) (present, size int) {
+	names := 0
 	for a := range attributeCount {
-		if text := e.text(a); text != nil {
-			total += len(attributes[a].name) + len(*text)
-			problem := valueProblem(*text, attributes[a].limit)
-			if problem == "" {
-				problem = a.textProblem(*text)
-			}
-			if *text == "" && a.required() {
+		text := e.text(a)
+		if text == nil {
+			continue
+		}
+		if *text == "" {
+			if a.required() {
 				bad.add(attributes[a].name, missing)
-			} else if problem != "" {
-				bad.addValue(attributes[a].name, problem, *text)
 			}
+			continue
+		}
+		present++
+		names += len(attributes[a].name)
+		size += len(*text)
+		problem := valueProblem(*text, attributes[a].limit)
+		if problem == "" {
+			problem = a.textProblem(*text)
+		}
+		if problem != "" {
+			bad.addValue(attributes[a].name, problem, *text)
 		}
 	}
-	if year := e.Time.UTC().Year(); year < 0 || year > 9999 {
-		bad.add("time", fmt.Sprintf("is in the year %d, which RFC 3339 cannot write", year))
-	}
-	total += e.checkCausationIDs(&bad)
-	for _, count := range [...]struct {
-		a attribute
-		n int
-	}{{attrAttempt, e.Attempt}, {attrHops, e.Hops}} {
-		if count.n < 0 || count.n > math.MaxInt32 {
-			bad.add(attributes[count.a].name, fmt.Sprintf("is %d, not from 0 to %d", count.n, math.MaxInt32))
-		}
+	if len(e.CausationIDs) > 0 {
+		present++
+		names += len(attributes[attrCausationIDs].name)
+		size += e.checkCausationIDs(bad)
 	}
 	for name, value := range e.Extensions {
-		total += len(name) + len(value)
+		present++
+		names += len(name)
+		size += len(value)
 		if attributeNamed(name) != attrNone {
 			bad.add(name, "has a field of its own and must not be among Extensions")
 			continue
 		}
-		checkExtension(name, value, &bad)
+		checkExtension(name, value, bad)
 	}
-	checkTotal(total, &bad)
-	return bad.err()
+	numbers, length := e.checkNumbers(bad)
+	present += numbers
+	size += length
+	checkTotal(names+size, bad)
+	return present, size
+}
+
+// checkNumbers is check for specversion, times and numbers.
+func (e *Event) checkNumbers(bad *problems) (present, size int) {
+	const longestTime = len("2006-01-02T15:04:05.999999999Z")
+	const longestNumber = len("9223372036854775807")
+	present, size = 1, len(SpecVersion)
+	if !e.Time.IsZero() {
+		present++
+		size += longestTime
+		if year := e.Time.UTC().Year(); year < 0 || year > 9999 {
+			bad.add("time", fmt.Sprintf("is in the year %d, which RFC 3339 cannot write", year))
+		}
+	}
+	for _, count := range [...]struct {
+		a attribute
+		n int
+	}{{attrAttempt, e.Attempt}, {attrHops, e.Hops}} {
+		if count.n != 0 {
+			present++
+			size += longestNumber
+		}
+		if count.n < 0 || count.n > math.MaxInt32 {
+			bad.add(attributes[count.a].name, fmt.Sprintf("is %d, not from 0 to %d", count.n, math.MaxInt32))
+		}
+	}
+	for _, at := range [...]struct {
+		a attribute
+		t *time.Time
+	}{{attrStarted, &e.Started}, {attrBegan, &e.Began}} {
+		if at.t.IsZero() {
+			continue
+		}
+		present++
+		size += longestNumber
+		if at.t.UnixMilli() < 0 {
+			bad.add(attributes[at.a].name, "is before 1970")
+		}
+	}
+	return present, size
 }
 
 func checkTotal(total int, bad *problems) {
@@ -358,16 +455,13 @@ func checkTotal(total int, bad *problems) {
 	}
 }
 
-// checkCausationIDs returns the size of the attribute causationids.
+// checkCausationIDs returns the length of the value of causationids.
 func (e *Event) checkCausationIDs(bad *problems) int {
-	if len(e.CausationIDs) == 0 {
-		return 0
-	}
 	const name = "causationids"
 	size := idsSize(e.CausationIDs)
 	if size > MaxAttributeBytes {
 		bad.add(name, fmt.Sprintf("has %d bytes, at most %d are allowed", size, MaxAttributeBytes))
-		return len(name) + size
+		return size
 	}
 	for _, id := range e.CausationIDs {
 		if id == "" {
@@ -376,5 +470,5 @@ func (e *Event) checkCausationIDs(bad *problems) int {
 			bad.addValue(name, problem, id)
 		}
 	}
-	return len(name) + size
+	return size
 }

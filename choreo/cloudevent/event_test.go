@@ -21,8 +21,9 @@ func full() cloudevent.Event {
 		CorrelationID: "flow-1", CausationID: "evt-0", CausationIDs: []string{"evt-0", "a,b", "100%", "%2C"},
 		TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", TraceState: "vendor=1",
 		PartitionKey: "flow-1", Service: "order", Step: "place", Kind: cloudevent.KindDid, Attempt: 2, Hops: 3,
-		Outcome: "confirmed", Extensions: map[string]string{"tenant": "acme", "zone": "", "a1": "ä€😀"},
-		Data: []byte(`{"total": 12}`),
+		Outcome: "confirmed", Started: time.UnixMilli(1772600767000).UTC(), Began: time.UnixMilli(1772600767001).UTC(), Undoes: "evt-x",
+		Extensions: map[string]string{"tenant": "acme", "zone": "", "a1": "ä€😀"},
+		Data:       []byte(`{"total": 12}`),
 	}
 }
 
@@ -71,6 +72,14 @@ func TestValidate(t *testing.T) {
 			e.Time = time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -2*3600))
 		}, []string{"time"}},
 		{"year -1", func(e *cloudevent.Event) { e.Time = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, []string{"time"}},
+		{"started before 1970", func(e *cloudevent.Event) { e.Started = time.UnixMilli(-1) }, []string{"choreostarted"}},
+		{"began before 1970", func(e *cloudevent.Event) { e.Began = time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC) }, []string{"choreobegan"}},
+		{"started at once", func(e *cloudevent.Event) { e.Started, e.Began = time.UnixMilli(0), time.UnixMilli(0) }, nil},
+		{"long undone id", func(e *cloudevent.Event) { e.Undoes = long(cloudevent.MaxIDBytes + 1) }, []string{"choreoundoes"}},
+		{"control character after eight bytes", func(e *cloudevent.Event) { e.Subject = "12345678\x1f" }, []string{"subject"}},
+		{"control character within eight bytes", func(e *cloudevent.Event) { e.Subject = "1234\x1f678" }, []string{"subject"}},
+		{"DEL within eight bytes", func(e *cloudevent.Event) { e.Subject = "12345678\x7f2345678" }, []string{"subject"}},
+		{"broken UTF-8 within eight bytes", func(e *cloudevent.Event) { e.Subject = "12345678123\xff5678" }, []string{"subject"}},
 		{"negative attempt", func(e *cloudevent.Event) { e.Attempt = -1 }, []string{"choreoattempt"}},
 		{"huge hop count", func(e *cloudevent.Event) { e.Hops = math.MaxInt32 + 1 }, []string{"choreohops"}},
 		{"empty causation id of several", func(e *cloudevent.Event) { e.CausationIDs = []string{"a", ""} }, []string{"causationids"}},
@@ -144,7 +153,7 @@ func TestAttributesAndSetAttributeMirrorEachOther(t *testing.T) {
 	wantNames := []string{
 		"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "correlationid", "causationid",
 		"causationids", "traceparent", "tracestate", "partitionkey", "choreoservice", "choreostep", "choreokind", "choreoattempt",
-		"choreohops", "choreooutcome", "a1", "tenant", "zone",
+		"choreohops", "choreooutcome", "choreostarted", "choreobegan", "choreoundoes", "a1", "tenant", "zone",
 	}
 	if !slices.Equal(names, wantNames) {
 		t.Fatalf("attributes are\n%q, want\n%q", names, wantNames)
@@ -156,7 +165,7 @@ func TestAttributesAndSetAttributeMirrorEachOther(t *testing.T) {
 
 func TestSetAttributeRefusesAndKeepsWhatWasThere(t *testing.T) {
 	for name, value := range map[string]string{
-		"specversion": "0.3", "time": "yesterday", "source": "a b", "type": "a\n", "choreohops": "-1", "choreoattempt": "2147483648",
+		"specversion": "0.3", "time": "yesterday", "source": "a b", "type": "a\n", "choreohops": "-1", "choreostarted": "soon", "choreobegan": "-1", "choreoattempt": "2147483648",
 		"Upper": "x", "data": "x", "tenant": "\xff", "correlationid": strings.Repeat("x", 257),
 	} {
 		event := full()

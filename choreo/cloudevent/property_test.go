@@ -50,12 +50,18 @@ func events() *rapid.Generator[cloudevent.Event] {
 			Service:         optional("service"),
 			Step:            optional("step"),
 			Kind:            cloudevent.Kind(optional("kind")),
+			Undoes:          optional("undoes"),
 			Attempt:         rapid.IntRange(0, 1<<31-1).Draw(t, "attempt"),
 			Hops:            rapid.IntRange(0, 100).Draw(t, "hops"),
 			Outcome:         optional("outcome"),
 			Extensions:      rapid.MapOfN(rapid.StringMatching(`x[a-z0-9]{0,24}`), text(0, 12), 0, 4).Draw(t, "extensions"),
 			Data: rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.Byte(), 0, 20),
 				rapid.SampledFrom([][]byte{[]byte(`{"a":[1,"}"]}`), []byte(`"x"`), []byte("null"), []byte("é\n\x00")})).Draw(t, "data"),
+		}
+		for _, at := range []*time.Time{&e.Started, &e.Began} {
+			if rapid.Bool().Draw(t, "has milliseconds") {
+				*at = time.UnixMilli(rapid.Int64Range(0, 1<<53).Draw(t, "milliseconds")).UTC()
+			}
 		}
 		if rapid.Bool().Draw(t, "has time") {
 			zone := time.FixedZone("", rapid.IntRange(-12*3600, 14*3600).Draw(t, "offset"))

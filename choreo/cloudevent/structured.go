@@ -201,7 +201,14 @@ func (e Event) Structured(topic string) (*kgo.Record, error) {
 	}
 	doc = e.appendJSONData(doc)
 	doc = append(doc, '}')
-	return e.record(topic, doc, []kgo.RecordHeader{{Key: contentTypeHeader, Value: []byte(structuredContentType)}}), nil
+	r := &kgo.Record{
+		Topic: topic, Value: doc,
+		Headers: []kgo.RecordHeader{{Key: contentTypeHeader, Value: []byte(structuredContentType)}},
+	}
+	if e.PartitionKey != "" {
+		r.Key = []byte(e.PartitionKey)
+	}
+	return r, nil
 }
 
 func (e *Event) appendJSONData(doc []byte) []byte {

@@ -261,8 +261,8 @@ func TestStructuredDocumentIsTheFormatsExample(t *testing.T) {
 			t.Errorf("member %s is %#v, want %#v", name, members[name], want)
 		}
 	}
-	if len(members) != 24 {
-		t.Errorf("%d members, want 23 attributes and data", len(members))
+	if len(members) != 27 {
+		t.Errorf("%d members, want 26 attributes and data", len(members))
 	}
 	if diff := difference(read(t, r), full()); diff != "" {
 		t.Error(diff)

@@ -36,7 +36,7 @@ func (m Mode) String() string {
 // copied by whoever keeps them, since they hold on to the whole fetched batch. A map lookup by string(v.Type()) does not
 // allocate. Of a record in structured mode only Mode and ContentType are known; use Read.
 type View struct {
-	headers []kgo.RecordHeader
+	record *kgo.Record
 	// at is the position of each attribute's header, plus one.
 	at [attributeCount]int32
 	// others is set if a header names an attribute that has no field.
@@ -46,7 +46,7 @@ type View struct {
 
 // ViewOf looks at the headers of a record. The view is valid as long as the record's headers are not changed.
 func ViewOf(r *kgo.Record) View {
-	v := View{headers: r.Headers}
+	v := View{record: r}
 	for i := range r.Headers {
 		key := r.Headers[i].Key
 		var a attribute
@@ -106,7 +106,7 @@ func (v *View) rareHeader(key string) attribute {
 
 func (v *View) value(a attribute) []byte {
 	if i := v.at[a]; i > 0 {
-		return v.headers[i-1].Value
+		return v.record.Headers[i-1].Value
 	}
 	return nil
 }
