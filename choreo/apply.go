@@ -31,10 +31,10 @@ func (s *stateApply) handle(r *run) verdict {
 	}
 	var next []byte
 	var out Emissions
-	err := r.try(s, doingDo, func(context.Context) (err error) {
+	err := r.try(s, doingDo, attempting(func(context.Context) (err error) {
 		next, out, err = s.when.apply(was, r.event.Data)
 		return err
-	})
+	}))
 	if err == nil {
 		err = r.sayAll(out, s.allowed, s.state)
 	}
@@ -62,6 +62,11 @@ type reactionRun struct {
 func (s *reactionRun) name() string     { return s.reaction }
 func (s *reactionRun) settings() policy { return s.policy }
 
+func (s *reactionRun) call(ctx context.Context, r *run) (err error) {
+	r.emissions, err = s.react(ctx, r.event.Data)
+	return err
+}
+
 func (s *reactionRun) handle(r *run) verdict {
 	m := r.e.metrics.step(s.reaction)
 	if s.once && r.attempt == 0 {
@@ -70,11 +75,7 @@ func (s *reactionRun) handle(r *run) verdict {
 			return done
 		}
 	}
-	var out Emissions
-	err := r.try(s, doingDo, func(ctx context.Context) (err error) {
-		out, err = s.react(ctx, r.event.Data)
-		return err
-	})
+	err := r.try(s, doingDo, s)
 	if err != nil && r.left() {
 		return dropped
 	}
@@ -85,7 +86,7 @@ func (s *reactionRun) handle(r *run) verdict {
 	} else if _, rejected := errors.AsType[*Rejection](err); rejected {
 		permanent, reason = true, reasonRejected
 	} else if err == nil {
-		if err = r.sayAll(out, s.allowed, s.reaction); err != nil {
+		if err = r.sayAll(r.emissions, s.allowed, s.reaction); err != nil {
 			permanent, reason = true, reasonUnsayable
 		}
 	}

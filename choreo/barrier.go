@@ -30,6 +30,11 @@ type stepRun struct {
 func (s *stepRun) name() string     { return s.step }
 func (s *stepRun) settings() policy { return s.policy }
 
+func (s *stepRun) call(ctx context.Context, r *run) (err error) {
+	r.out, err = s.do(ctx, r.decoded)
+	return err
+}
+
 func (s *stepRun) handle(r *run) verdict {
 	m := r.e.metrics.step(s.step)
 	if r.attempt == 0 {
@@ -48,13 +53,9 @@ func (s *stepRun) handle(r *run) verdict {
 		}
 		r.decoded = in
 	}
-	var out any
-	err := r.try(s, doingDo, func(ctx context.Context) (err error) {
-		out, err = s.do(ctx, r.decoded)
-		return err
-	})
+	err := r.try(s, doingDo, s)
 	if err == nil {
-		e, sayErr := r.say(s.emit, out, s.step, kindDid, 0)
+		e, sayErr := r.say(s.emit, r.out, s.step, kindDid, 0)
 		if sayErr != nil {
 			s.bury(r, reasonUnsayable, sayErr)
 			return done
@@ -208,7 +209,7 @@ func (s *stepTrigger) undoNewest(r *run) error {
 	}
 	m := r.e.metrics.step(s.step)
 	if x.Status != journal.Did {
-		if err := r.try(s, doingUndo, func(ctx context.Context) error { return s.unknown(ctx, in) }); err != nil {
+		if err := r.try(s, doingUndo, attempting(func(ctx context.Context) error { return s.unknown(ctx, in) })); err != nil {
 			return err
 		}
 		s.markUndone(r, x)
@@ -220,10 +221,10 @@ func (s *stepTrigger) undoNewest(r *run) error {
 		return &decodeError{x.Out.Type, err}
 	}
 	var undone any
-	if err := r.try(s, doingUndo, func(ctx context.Context) (err error) {
+	if err := r.try(s, doingUndo, attempting(func(ctx context.Context) (err error) {
 		undone, err = s.undo(ctx, in, out)
 		return err
-	}); err != nil {
+	})); err != nil {
 		return err
 	}
 	if _, err := r.say(s.undone, undone, s.step, kindUndone, int(x.Seq)); err != nil {

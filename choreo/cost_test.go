@@ -206,24 +206,3 @@ func (x *belt) mallocs(tb testing.TB, deliver func([]*kgo.Record) int) float64 {
 	runtime.ReadMemStats(&after)
 	return float64(after.Mallocs-before.Mallocs) / (turns * beltBatch)
 }
-
-// BenchmarkForward is the time per record. With -cpu 1 it is CPU time, the
-// garbage collector's included.
-func BenchmarkForward(b *testing.B) {
-	run := func(name, what string, perRecord int, pick func(*belt) func([]*kgo.Record) int) {
-		b.Run(name, func(b *testing.B) {
-			x := newBelt(b, what)
-			deliver := pick(x)
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := 0; i < b.N; i += beltBatch {
-				x.turn(b, deliver)
-			}
-			b.StopTimer()
-			x.check(b, perRecord)
-		})
-	}
-	run("by hand", "reaction", 1, func(x *belt) func([]*kgo.Record) int { return x.byHand })
-	run("reaction", "reaction", 1, func(x *belt) func([]*kgo.Record) int { return x.framework })
-	run("step", "step", 2, func(x *belt) func([]*kgo.Record) int { return x.framework })
-}

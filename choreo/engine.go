@@ -213,7 +213,8 @@ func (e *engine) Deliver(ctx context.Context, s *task.Source, recs []*kgo.Record
 	var b batch
 	taken := 0
 	next := in.Offsets.Next()
-	for _, rec := range recs {
+	for i, rec := range recs {
+		b.ahead = len(recs) - i
 		if rec.Offset < next {
 			e.truncated(in, rec.Offset, next)
 			break
@@ -257,6 +258,8 @@ func (e *engine) truncated(in *input, offset, next int64) {
 type batch struct {
 	results []*txn.Result
 	work    []sched.Work
+	runs    []run // to be used
+	ahead   int   // records to be accepted, this one included
 }
 
 const batchSize = 256
@@ -276,6 +279,20 @@ func (e *engine) dispatch(b *batch) {
 	}
 }
 
+// runsAtOnce is how many runs are allocated together. All of them live as long
+// as any does, and so do the records they came from, which the client too holds
+// by the batch.
+const runsAtOnce = 16
+
+func (b *batch) newRun() *run {
+	if len(b.runs) == 0 {
+		b.runs = make([]run, max(1, min(runsAtOnce, b.ahead)))
+	}
+	r := &b.runs[0]
+	b.runs = b.runs[1:]
+	return r
+}
+
 func (b *batch) submit(r *txn.Result) { b.results = append(b.results, r) }
 
 func (b *batch) run(r *run) {
@@ -293,7 +310,7 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 		return
 	}
 	view := cloudevent.ViewOf(rec)
-	var ev cloudevent.Event
+	var r *run
 	var err error
 	var h *hearing
 	switch view.Mode() {
@@ -308,9 +325,10 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 			return
 		}
 	default: // structured: what is not read has no type, so nobody hears it
-		if ev, err = cloudevent.Read(rec); err == nil {
-			if h = e.plan.hears[ev.Type]; h == nil {
-				e.unheard(in, ev.CorrelationID, ev.Outcome != "")
+		r = b.newRun()
+		if err = view.Read(&r.event); err == nil {
+			if h = e.plan.hears[r.event.Type]; h == nil {
+				e.unheard(in, r.event.CorrelationID, r.event.Outcome != "")
 				e.skip(in, rec, b)
 				return
 			}
@@ -325,26 +343,27 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 		e.refuse(in, rec, h, why, b)
 		return
 	}
-	if view.Mode() == cloudevent.Binary {
-		ev, err = cloudevent.Read(rec)
+	if r == nil {
+		r = b.newRun()
+		err = view.Read(&r.event)
 	}
 	if err != nil {
 		e.refuse(in, rec, h, &refusal{reason: reasonInvalid, err: err}, b)
 		return
 	}
-	if ev.Hops >= maxHops {
+	if r.event.Hops >= maxHops {
 		e.refuse(in, rec, h, &refusal{reason: reasonHops,
-			err: fmt.Errorf("%d hops from the start of its flow; the events go round in a cycle", ev.Hops)}, b)
+			err: fmt.Errorf("%d hops from the start of its flow; the events go round in a cycle", r.event.Hops)}, b)
 		return
 	}
 	e.metrics.consumed.Inc()
-	r := newRun(e, in, rec, ev, h)
+	r.begin(e, in, rec, h)
 	if h.stateful {
 		if home := txn.Partition([]byte(r.flow), e.plan.tasks); home != in.owned.partition {
 			b.submit(e.forward(in, rec, r.flow, home))
 			return
 		}
-	} else if rec.Key != nil {
+	} else if rec.Key != nil && string(rec.Key) != r.key {
 		r.key = string(rec.Key)
 	}
 	b.run(r)

@@ -111,23 +111,26 @@ func (e *engine) publish(ctx context.Context, em Emission, p publication) (strin
 // acceptPublished says an event from the inbox on its topic, unless it was
 // said before.
 func (e *engine) acceptPublished(in *input, rec *kgo.Record, b *batch) {
-	ev, err := cloudevent.Read(rec)
+	r := b.newRun()
+	view := cloudevent.ViewOf(rec)
+	err := view.Read(&r.event)
+	typ := r.event.Type
 	var d *eventDecl
 	if err == nil {
-		if d = e.plan.start(ev.Type); d == nil {
-			err = fmt.Errorf("%w: %q was published by another version of the service; declare it with Starts and replay it", ErrUndeclared, ev.Type)
+		if d = e.plan.start(typ); d == nil {
+			err = fmt.Errorf("%w: %q was published by another version of the service; declare it with Starts and replay it", ErrUndeclared, typ)
 		}
 	}
 	if err != nil {
-		e.bury(in, rec, ev.Type, &refusal{reason: reasonInvalid, err: err}, b)
+		e.bury(in, rec, typ, &refusal{reason: reasonInvalid, err: err}, b)
 		return
 	}
 	if why := e.unsayable(in, rec); why != nil {
-		e.bury(in, rec, ev.Type, why, b)
+		e.bury(in, rec, typ, why, b)
 		return
 	}
 	e.metrics.consumed.Inc()
-	r := newRun(e, in, rec, ev, &hearing{event: d, handlers: []handler{startRun{d}}})
+	r.begin(e, in, rec, &hearing{event: d, handlers: []handler{startRun{d}}})
 	b.run(r)
 }
 
@@ -148,8 +151,8 @@ func (s startRun) handle(r *run) verdict {
 		}
 		return done
 	}
-	rec, err := r.event.Record(r.e.names.topic(s.event.Topic))
-	if err != nil {
+	rec := r.newRecord(r.e.names.topic(s.event.Topic))
+	if err := r.event.Fill(rec); err != nil {
 		r.deadLetter("", reasonUnsayable, err)
 		return done
 	}

@@ -33,7 +33,6 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		ID:              derive(r.hash, r.e.plan.service, step, kind+"/"+d.Type, number),
 		Source:          r.e.source,
 		Type:            d.Type,
-		Time:            time.Now(),
 		DataContentType: d.codec.ContentType(),
 		CorrelationID:   r.flow,
 		CausationID:     r.event.ID,
@@ -48,15 +47,17 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		Data:            data,
 	}
 	if r.attempt > 0 {
-		ev.Began = r.began
+		ev.Began, ev.Time = r.began, r.tried
+	} else {
+		ev.Time = time.Now()
 	}
 	if len(r.undoing) > 0 {
 		ev.Undoes = r.undoing[0].Out.ID
 	}
 	topic := r.e.names.topic(d.Topic)
 	r.e.tracing.create(r, &ev, topic)
-	rec, err := ev.Record(topic)
-	if err != nil {
+	rec := r.newRecord(topic)
+	if err := ev.Fill(rec); err != nil {
 		return journal.Event{}, fmt.Errorf("say %s: %w", d.Type, err)
 	}
 	r.records = append(r.records, rec)

@@ -136,8 +136,10 @@ func (t *tracing) create(r *run, ev *cloudevent.Event, topic string) {
 		ev.TraceParent, ev.TraceState = passOn(&r.event)
 		return
 	}
-	ctx := r.ctx.Context
-	if ctx == nil { // said without an attempt, as the answer to a cancellation
+	var ctx context.Context
+	if r.ctx != nil {
+		ctx = r.ctx.Context
+	} else { // said without an attempt, as the answer to a cancellation
 		ctx = t.extract(context.Background(), &r.event)
 	}
 	t.say(ctx, ev, topic)

@@ -79,7 +79,7 @@ func TestSpansFollowTheMessagingConventions(t *testing.T) {
 	tr := newTracing(rec, "it.payment")
 	r := tracedRun(cloudevent.Event{ID: "e1", Source: "/order", Type: "order.placed", TraceParent: incomingParent, TraceState: incomingState, Data: []byte("12345")})
 	ctx, span := tr.start(t.Context(), r, "pay")
-	r.ctx = runContext{ctx, r}
+	r.ctx = &runContext{ctx, r}
 	said := &cloudevent.Event{ID: "e2", Source: "/payment", Type: "payment.authorized", CorrelationID: "flow-1"}
 	tr.create(r, said, "payments")
 	span.end(nil)
@@ -164,7 +164,7 @@ func TestWithoutAProviderTheContextIsHandedOn(t *testing.T) {
 			r := tracedRun(cloudevent.Event{TraceParent: c.parent, TraceState: c.state})
 			for range 2 { // the first span finds out that there are none
 				ctx, span := tr.start(t.Context(), r, "pay")
-				r.ctx = runContext{ctx, r}
+				r.ctx = &runContext{ctx, r}
 				span.end(errors.New("x"))
 				said := &cloudevent.Event{}
 				tr.create(r, said, "t")
@@ -196,7 +196,8 @@ func TestTracingWithoutAProviderAllocatesNothing(t *testing.T) {
 	tr.start(ctx, r, "pay") // finds out
 	if n := testing.AllocsPerRun(100, func() {
 		c, span := tr.start(ctx, r, "pay")
-		r.ctx = runContext{c, r}
+		r.own.ctx = runContext{c, r}
+		r.ctx = &r.own.ctx
 		tr.create(r, said, "t")
 		span.end(nil)
 	}); n != 0 {

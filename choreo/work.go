@@ -33,24 +33,34 @@ type run struct {
 	key   string // under which the scheduler orders it
 	hash  journal.Hash
 
-	next     int      // the handler at work
-	before   progress // of the handlers before it
-	attempt  int      // of that handler, from 1
-	began    time.Time
-	decoded  any           // the step's input, once decoded
-	undoing  []journal.Run // what is left to undo
-	trigger  *cloudevent.Event
-	undoes   string // idempotency key of the run being undone
-	answered bool   // an undo's event answers the trigger
-	doing    string // doingDo or doingUndo
+	next      int           // the handler at work
+	before    progress      // of the handlers before it
+	attempt   int           // of that handler, from 1
+	began     time.Time     // the first attempt
+	tried     time.Time     // when the last attempt was over
+	decoded   any           // the step's input, once decoded
+	out       any           // what the step's last attempt returned
+	emissions Emissions     // what the reaction's last attempt returned
+	undoing   []journal.Run // what is left to undo
+	trigger   *cloudevent.Event
+	undoes    string // idempotency key of the run being undone
+	answered  bool   // an undo's event answers the trigger
+	doing     string // doingDo or doingUndo
 
 	records []*kgo.Record
 	changes []journal.Change
 	at      time.Time // of the journal records
 	ended   bool      // an outcome was heard or said
 	result  txn.Result
-	ctx     runContext  // of the last attempt
+	ctx     *runContext // of the last attempt
 	unwatch func() bool // see wakeWhenLost
+
+	// own is what nearly every run needs once, so that it is allocated with it.
+	own struct {
+		ctx     runContext
+		record  kgo.Record
+		records [2]*kgo.Record
+	}
 }
 
 // progress is how far a run has come.
@@ -68,10 +78,23 @@ const (
 	dropped verdict = -2
 )
 
-func newRun(e *engine, in *input, rec *kgo.Record, ev cloudevent.Event, h *hearing) *run {
-	r := &run{e: e, in: in, rec: rec, event: ev, hears: h, flow: flowOf(rec, &ev)}
-	r.hash, r.key = journal.HashOf(ev.Source, ev.ID), r.flow
-	return r
+// begin prepares a run whose event is read.
+func (r *run) begin(e *engine, in *input, rec *kgo.Record, h *hearing) {
+	r.e, r.in, r.rec, r.hears = e, in, rec, h
+	r.flow = flowOf(rec, &r.event)
+	r.key = r.flow
+	r.hash = journal.HashOf(r.event.Source, r.event.ID)
+	r.records = r.own.records[:0]
+}
+
+// newRecord is a record to be said.
+func (r *run) newRecord(topic string) *kgo.Record {
+	rec := &r.own.record
+	if rec.Topic != "" { // used
+		rec = new(kgo.Record)
+	}
+	rec.Topic = topic
+	return rec
 }
 
 // flowOf is the correlation id of an event; one that has none is the start of
@@ -103,7 +126,7 @@ func (r *run) Run() time.Duration {
 		}
 		switch v := h.handle(r); v {
 		case done:
-			r.attempt, r.decoded, r.undoing, r.trigger, r.undoes, r.answered = 0, nil, nil, nil, "", false
+			r.attempt, r.decoded, r.out, r.emissions, r.undoing, r.trigger, r.undoes, r.answered = 0, nil, nil, nil, nil, nil, "", false
 		case dropped:
 			r.drop()
 			return sched.Done
@@ -262,10 +285,21 @@ func (c *runContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
+// attempted is what an attempt is made at: a handler, or one function of it.
+type attempted interface {
+	call(ctx context.Context, r *run) error
+}
+
+// attempting is a function to be attempted.
+type attempting func(context.Context) error
+
+func (f attempting) call(ctx context.Context, _ *run) error { return f(ctx) }
+
 // try makes one attempt: context, timeout, span, middleware, metrics, panics.
-func (r *run) try(h handler, doing string, f func(context.Context) error) (err error) {
+func (r *run) try(h handler, doing string, what attempted) (err error) {
+	start := time.Now()
 	if r.attempt == 0 {
-		r.began = time.Now()
+		r.began = start
 	}
 	r.attempt++
 	r.doing = doing
@@ -279,24 +313,42 @@ func (r *run) try(h handler, doing string, f func(context.Context) error) (err e
 		stop := r.e.overdue.after(timeout, r, name, cancel)
 		defer func() { stop(); cancel(nil) }()
 	}
-	own := &runContext{ctx, r} // the attempt's: what the handler started may outlive it
-	r.ctx = *own
-	attempt := f
-	for i := len(r.e.wrap) - 1; i >= 0; i-- {
-		attempt = r.e.wrap[i](attempt)
-	}
-	start := time.Now()
+	r.ctx = r.newContext(ctx)
 	defer func() {
 		if p := recover(); p != nil {
 			err = &panicError{p, debug.Stack()}
 		}
-		m.seconds.Observe(time.Since(start).Seconds())
+		r.tried = time.Now()
+		m.seconds.Observe(r.tried.Sub(start).Seconds())
 		if err != nil && errors.Is(context.Cause(ctx), ErrTimeout) {
 			err = errors.Join(ErrTimeout, err)
 		}
 		span.end(err)
 	}()
-	return attempt(own)
+	return r.wrapped(what)
+}
+
+// newContext makes the context of an attempt: one of its own, because what the
+// handler started may outlive it.
+func (r *run) newContext(parent context.Context) *runContext {
+	ctx := &r.own.ctx
+	if ctx.run != nil { // used
+		ctx = new(runContext)
+	}
+	*ctx = runContext{parent, r}
+	return ctx
+}
+
+// wrapped calls what is attempted, through the middleware.
+func (r *run) wrapped(what attempted) error {
+	if len(r.e.wrap) == 0 {
+		return what.call(r.ctx, r)
+	}
+	attempt := func(ctx context.Context) error { return what.call(ctx, r) }
+	for i := len(r.e.wrap) - 1; i >= 0; i-- {
+		attempt = r.e.wrap[i](attempt)
+	}
+	return attempt(r.ctx)
 }
 
 // left reports that the attempt failed because the task is no longer ours:
