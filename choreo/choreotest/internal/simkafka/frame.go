@@ -18,7 +18,7 @@ func parse[Q kmsg.Request, A kmsg.Response](x *simnet.Exchange, answer []byte) (
 	if q.IsFlexible() {
 		kmsg.SkipTags(&r)
 	}
-	if err := r.Complete(); err != nil && q.IsFlexible() {
+	if err := r.Complete(); err != nil {
 		return req, resp, fmt.Errorf("header of request %d: %w", x.Key, err)
 	}
 	if err := q.ReadFrom(r.Src); err != nil {

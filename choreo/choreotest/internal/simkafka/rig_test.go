@@ -75,7 +75,7 @@ type lane struct {
 }
 
 func (r *rig) lane(id string) *lane {
-	return &lane{rig: r, Client: r.client(kgo.TransactionalID(id), kgo.ProducerLinger(0), kgo.TransactionTimeout(time.Minute)), id: id}
+	return &lane{rig: r, Client: r.client(kgo.TransactionalID(id), kgo.ProducerLinger(0), kgo.TransactionTimeout(10*time.Minute)), id: id}
 }
 
 func (l *lane) begin() {
