@@ -32,7 +32,7 @@ const (
 // TestSimulate runs the three services under all faults. Orders are placed over
 // HTTP; every third is over the customer's limit, or goes where no parcels go.
 func TestSimulate(t *testing.T) {
-	var ledger paymentdomain.MemoryLedger // the payment provider, which outlives every instance
+	var ledger *paymentdomain.MemoryLedger // the payment provider, which outlives every instance
 	choreotest.Simulate(t,
 		[]choreotest.Simulated{
 			{New: func() *choreo.Service {
@@ -40,7 +40,7 @@ func TestSimulate(t *testing.T) {
 				svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
 				return svc
 			}},
-			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: &ledger}) }},
+			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger}) }},
 			{New: func() *choreo.Service {
 				return shipping.New(&shippingdomain.Shipping{Area: shippingdomain.DefaultArea(), Carrier: shippingdomain.PaperCarrier{}})
 			}},
@@ -69,7 +69,7 @@ func TestSimulate(t *testing.T) {
 				return nil
 			}},
 		},
-		choreotest.Options{},
+		choreotest.Options{Reset: func() { ledger = &paymentdomain.MemoryLedger{} }},
 	)
 }
 

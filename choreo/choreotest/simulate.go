@@ -17,7 +17,8 @@ import (
 type Simulated struct {
 	// New makes the service. It is called for every start of an instance, as a
 	// new process: what the service keeps in memory is lost when it is killed.
-	// What outlives a process, such as the service's database, New closes over.
+	// What outlives a process, such as the service's database, New closes over; see
+	// [Options].Reset.
 	New func() *choreo.Service
 	// Instances that run side by side. Zero: 2.
 	Instances int
@@ -91,6 +92,9 @@ type Options struct {
 	Settle time.Duration
 	// Brokers is how many there are. Zero: 3.
 	Brokers int
+	// Reset is called before each run: it makes anew what outlives the instances
+	// of a service, such as its database.
+	Reset func()
 	// Configure changes the configuration of each instance, for example its
 	// limits.
 	Configure func(*choreo.Config)
@@ -115,6 +119,8 @@ const (
 	envSeed     = "CHOREO_SEED"     // run this seed alone
 	envSeeds    = "CHOREO_SEEDS"    // run so many seeds
 	envSchedule = "CHOREO_SCHEDULE" // with these faults in place of the seed's: as text, or @file
+	envMinimize = "CHOREO_MINIMIZE" // make so many runs to find the faults that suffice; 0: none
+	envLog      = "CHOREO_LOG"      // all: show all that is kept of what was logged
 )
 
 // Simulate runs whole services, several instances of each, against a cluster of
@@ -148,12 +154,14 @@ func Simulate(t *testing.T, services []Simulated, w Workload, invariants []Invar
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seed := s.Seed; seed < s.Seed+uint64(s.Seeds); seed++ {
-		s.runSeed(t, seed)
-		if t.Failed() {
-			return
+	var total totals
+	for n := range s.Seeds {
+		s.runSeed(t, s.Seed+uint64(n), &total)
+		if err := total.grown(n + 1); err != nil {
+			t.Fatal(err)
 		}
 	}
+	total.log(t, s.Seeds)
 }
 
 // overridden returns the options as the environment overrides them, and the
@@ -175,6 +183,13 @@ func (o Options) overridden(getenv func(string) string, readFile func(string) ([
 		if getenv(envSeeds) == "" {
 			o.Seeds = 1
 		}
+	}
+	if v := getenv(envMinimize); v != "" {
+		n, err := strconv.ParseUint(v, 10, 31)
+		if err != nil {
+			return o, nil, false, fmt.Errorf("%s is %q: want how many runs to make at most, such as 100, or 0", envMinimize, v)
+		}
+		o.Minimize = int(n)
 	}
 	text := getenv(envSchedule)
 	if text == "" {

@@ -86,16 +86,54 @@ func (v violation) String() string {
 }
 
 // runSeed makes one run, and fails the test if it fails.
-func (s *simulation) runSeed(t *testing.T, seed uint64) {
+func (s *simulation) runSeed(t *testing.T, seed uint64, total *totals) {
 	t.Helper()
 	faults := s.schedule(seed)
 	r := s.run(t, seed, faults)
 	t.Logf("seed %d: %d flows, %d events, %d faults, %v simulated in %v: %.0f simulated seconds per second",
 		seed, len(r.flows), r.events, len(faults), r.simulated.Round(time.Second), r.real.Round(time.Millisecond),
 		r.simulated.Seconds()/r.real.Seconds())
+	total.add(r)
 	if len(r.violations) > 0 {
 		t.Fatal(s.report(t, seed, r))
 	}
+}
+
+// totals are of all runs of a test.
+type totals struct {
+	simulated, real       time.Duration
+	flows, events, faults int
+	heap                  uint64 // in use after the first runs
+}
+
+func (x *totals) add(r result) {
+	x.simulated += r.simulated
+	x.real += r.real
+	x.flows += len(r.flows)
+	x.events += r.events
+	x.faults += len(r.faults)
+}
+
+func (x *totals) log(t *testing.T, seeds int) {
+	t.Helper()
+	t.Logf("%d seeds: %d flows, %d events, %d faults, %v simulated in %v: %.0f simulated seconds per second",
+		seeds, x.flows, x.events, x.faults, x.simulated.Round(time.Second), x.real.Round(time.Millisecond), x.simulated.Seconds()/x.real.Seconds())
+}
+
+// grown tells that more and more memory is in use from run to run.
+func (x *totals) grown(runs int) error {
+	const first, each, most = 10, 50, 64 << 20
+	if runs == first {
+		x.heap = heap()
+	}
+	if runs <= first || runs%each != 0 {
+		return nil
+	}
+	if now := heap(); now > x.heap+most {
+		return fmt.Errorf("after %d runs %d MiB are in use, after %d runs it was %d: something is kept from run to run, by the services or by a goroutine; see Options.Reset",
+			runs, now>>20, first, x.heap>>20)
+	}
+	return nil
 }
 
 // run makes one run in a bubble of its own.
@@ -104,6 +142,9 @@ func (s *simulation) run(t *testing.T, seed uint64, faults schedule.Schedule) (r
 	// take their turns more alike.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	seedRandom(t, seed)
+	if s.Reset != nil {
+		s.Reset()
+	}
 	began := time.Now()
 	var w *World
 	watch := newWatchdog(t.Name(), seed)
