@@ -4,6 +4,7 @@ package simkafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -126,7 +127,7 @@ func (l *lane) commits(p int32, offset int64) {
 		if err == nil {
 			return
 		}
-		if err != kerr.ConcurrentTransactions {
+		if !errors.Is(err, kerr.ConcurrentTransactions) {
 			l.Fatal(err)
 		}
 		time.Sleep(time.Millisecond)

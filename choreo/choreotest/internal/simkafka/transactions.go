@@ -106,7 +106,7 @@ func (ts *transactions) watch(c *kfake.Cluster) {
 		return kfake.Fault{Keys: keys, Err: err, Count: -1, When: func(req kmsg.Request) bool { return ts.judge(req) == err }}
 	}
 	c.Fault(refuse(kerr.ConcurrentTransactions), refuse(kerr.ProducerFenced))
-	c.ControlKey(int16(kmsg.Produce), func(kreq kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's order of results
+	c.ControlKey(int16(kmsg.Produce), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		req := kreq.(*kmsg.ProduceRequest)
 		wait := ts.produceWait(req)
@@ -327,8 +327,8 @@ func (ts *transactions) produceWait(req *kmsg.ProduceRequest) time.Duration {
 		t.begin(pid, epoch)
 		return 0
 	}
-	looks := (time.Until(t.ending.until) + produceLook - 1) / produceLook
-	return min(looks*produceLook, produceMost)
+	wait := time.Until(t.ending.until) + produceLook - 1
+	return min(wait-wait%produceLook, produceMost) // it looks at each produceLook
 }
 
 // producer is the producer of the first batch.
@@ -377,7 +377,7 @@ func sortedGroups(m map[groupPartition]version) []groupPartition {
 		gs = append(gs, g)
 	}
 	slices.SortFunc(gs, func(a, b groupPartition) int {
-		return cmp.Or(cmp.Compare(a.group, b.group), a.partition.compare(b.partition))
+		return cmp.Or(cmp.Compare(a.group, b.group), a.compare(b.partition))
 	})
 	return gs
 }
