@@ -5,7 +5,7 @@ BIN := bin
 SERVICES := order payment shipping
 
 # Every module of the repository; those of MODULES need neither brokers nor Docker.
-MODULES := . choreo/cloudevent/sdk services cmd/choreo mutation
+MODULES := . choreo/cloudevent/sdk services cmd/choreo mutation bench
 ALL_MODULES := $(MODULES) integration
 LINT := $(abspath $(BIN))/golangci-lint
 LINT_VERSION := v2.15.0
@@ -14,7 +14,7 @@ VULN_VERSION := v1.8.0
 GREMLINS := $(abspath $(BIN))/gremlins
 GREMLINS_VERSION := v0.6.0
 
-.PHONY: help build demo demo-compose test race integration mutants mutants-all lint vuln tidy
+.PHONY: help build demo demo-compose test race integration bench mutants mutants-all lint vuln tidy
 
 ## help: the targets
 help:
@@ -57,6 +57,18 @@ race:
 ## integration: tests on real Kafka: KAFKA_BROKERS, or containers where Docker is there
 integration:
 	$(GO) test -C integration -count=1 -timeout 30m $(if $(RUN),-run '$(RUN)') $(if $(VERBOSE),-v) ./...
+
+# Figures of a quick run are not for the docs.
+BENCH_DIR = $(if $(filter-out 0,$(QUICK)),$(BIN)/benchmarks,docs/benchmarks)
+
+## bench: choreo side by side with what else one could write, on real brokers; about ten minutes
+##   KAFKA_BROKERS=host:port,…   writes docs/benchmarks.md and docs/benchmarks/
+##   QUICK=1 about a minute, writes into bin/benchmarks   OUTPUT=json   BENCH_FLAGS=…, see bin/bench -help
+bench:
+	@mkdir -p $(BIN)
+	@$(GO) build -o $(BIN)/ ./bench ./choreo/internal/rawpipeline
+	@$(BIN)/bench -brokers='$(KAFKA_BROKERS)' -dir=$(BENCH_DIR) -command='make bench KAFKA_BROKERS=…' \
+		$(if $(filter-out 0,$(QUICK)),-quick,-page=docs/benchmarks.md) $(if $(OUTPUT),-output=$(OUTPUT)) $(BENCH_FLAGS)
 
 ## mutants: break the core on purpose, line by line: which tests notice? Goes on where it was interrupted
 ##   JOBS=n at once (2)   ONLY=regexp of files or names, written nowhere
