@@ -134,7 +134,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "events go round for ever", File: engineFile,
-		Old: `if ev.Hops >= maxHops {`, New: `if false {`,
+		Old: `if r.event.Hops >= maxHops {`, New: `if false {`,
 		Breaks: "cycles end", By: runtime("TestBadInput"),
 	},
 	{

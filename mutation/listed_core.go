@@ -62,8 +62,9 @@ var coreMutants = []Mutant{
 		Breaks: "a slow key delays only itself", By: scheduler("TestSlowKey|TestBehaviour|TestModel"),
 	},
 	{
-		Name: "keys of two tasks are one", File: "choreo/internal/sched/table.go",
-		Old: `(q.hash != hash || q.key != key)`, New: `q.key.Name != key.Name`,
+		Name: "keys of two tasks are one", File: schedFile,
+		Old:    "func (s *Scheduler) submit(hash uint64, key Key, it Item) {\n",
+		New:    "func (s *Scheduler) submit(_ uint64, key Key, it Item) {\n\tkey.Task = 0\n\thash := hash(s.seed, key)\n",
 		Breaks: "tasks do not wait for one another", By: scheduler("TestModel|TestBehaviour"),
 	},
 	{
@@ -108,7 +109,7 @@ var coreMutants = []Mutant{
 	},
 	{
 		Name: "empty data becomes a tombstone", File: binaryFile,
-		Old: `r.Value = []byte{} // a nil value`, New: `r.Value = nil // a nil value`,
+		Old: `r.Value = []byte{} // nil would be a tombstone`, New: `r.Value = nil`,
 		Breaks: "an event without data survives compaction", By: events("TestEmptyData"),
 	},
 	{
@@ -118,7 +119,7 @@ var coreMutants = []Mutant{
 	},
 	{
 		Name: "the record's key is the flow's", File: binaryFile,
-		Old: `r.Key = []byte(e.PartitionKey)`, New: `r.Key = []byte(e.CorrelationID)`,
+		Old: `if a == attrPartitionKey {`, New: `if a == attrCorrelationID {`,
 		Breaks: "the partition key decides the partition", By: events("TestPartitionKey"),
 	},
 	{

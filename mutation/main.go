@@ -25,7 +25,8 @@ generated  runs those that gremlins found: -reports names the directory of its
            reports, one <package>.json of each package below choreo/internal
 report     writes what came of both into docs/mutation.md
 
-What was judged before of the same text is not judged again. Flags:
+What was judged before of the same code is not judged again, but for survivors
+whose package has other tests now. Flags:
 `
 
 func main() {
@@ -45,6 +46,7 @@ func command(ctx context.Context, args []string) error {
 	controls := flags.Int("controls", 3, "how often to run the tests of each package without a mutant in between")
 	reports := flags.String("reports", "", "directory of gremlins' reports")
 	factor := flags.Float64("patience", 3, "tests of a mutant may take as many times as long as without, and 20 s")
+	fresh := flags.Bool("fresh", false, "judge again what was judged before")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
@@ -79,7 +81,8 @@ func command(ctx context.Context, args []string) error {
 		edits = slices.DeleteFunc(edits, func(e edit) bool { return !wanted.MatchString(e.File) && !wanted.MatchString(e.Name) })
 		*controls = 0
 	}
-	return judge(ctx, root, flags.Arg(0), edits, *jobs, *controls, *factor, *only == "")
+	r := &runner{root: root, factor: *factor, fresh: *fresh, hashes: map[string][2]string{}, patience: map[string]time.Duration{}}
+	return r.judge(ctx, flags.Arg(0), edits, *jobs, *controls, *only == "")
 }
 
 // repository is the directory with go.work, from here upwards.
@@ -128,12 +131,12 @@ func allGenerated(root, reports string) ([]edit, error) {
 }
 
 // judge runs the mutants, a few at once, and writes what became of them.
-func judge(ctx context.Context, root, set string, edits []edit, jobs, controls int, factor float64, write bool) error {
-	cache, err := os.UserCacheDir()
+func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, controls int, write bool) error {
+	home, err := os.UserCacheDir()
 	if err != nil {
 		return err
 	}
-	r := &runner{root: root, cache: filepath.Join(cache, "choreo-mutation"), factor: factor, hashes: map[string]string{}, patience: map[string]time.Duration{}}
+	r.cache = filepath.Join(home, "choreo-mutation")
 	if err := os.MkdirAll(r.cache, 0o755); err != nil {
 		return err
 	}
@@ -148,7 +151,7 @@ func judge(ctx context.Context, root, set string, edits []edit, jobs, controls i
 		mu      sync.Mutex
 		wg      sync.WaitGroup
 		results []Result
-		summary = Summary{Set: set, Commit: commit(root)}
+		summary = Summary{Set: set, Commit: commit(r.root)}
 		slots   = make(chan struct{}, jobs)
 	)
 	start := func(f func() error) {
@@ -207,7 +210,7 @@ func judge(ctx context.Context, root, set string, edits []edit, jobs, controls i
 	summary.Results = results
 	fmt.Println(summary.line())
 	if write {
-		return summary.write(filepath.Join(root, resultsDir, set+".json"))
+		return summary.write(filepath.Join(r.root, resultsDir, set+".json"))
 	}
 	return nil
 }

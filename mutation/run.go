@@ -44,14 +44,21 @@ type Result struct {
 	Detail     string   `json:"detail,omitempty"` // of what does not compile
 }
 
+// kept is a result in the cache.
+type kept struct {
+	Result
+	Tests string `json:"tests"` // the hash of the tests that it was judged by
+}
+
 // runner runs tests on mutants.
 type runner struct {
 	root     string
 	cache    string // directory of results by their key
 	work     string // directory for overlays and test programs
 	factor   float64
+	fresh    bool // judge again what was judged before
 	mu       sync.Mutex
-	hashes   map[string]string        // by package: of all it is made of
+	hashes   map[string][2]string     // by package: of what it is made of, and of its tests
 	patience map[string]time.Duration // by package: how long its tests may take
 }
 
@@ -67,15 +74,16 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	key, err := r.key(e, mutated)
+	key, tests, err := r.key(e, mutated)
 	if err != nil {
 		return Result{}, err
 	}
 	res := Result{Name: e.Name, File: e.File, Breaks: e.Breaks, Equivalent: e.Equivalent, Uncovered: !e.Covered}
-	kept := filepath.Join(r.cache, key+".json")
-	if text, err := os.ReadFile(kept); err == nil {
-		var was Result
-		if json.Unmarshal(text, &was) == nil {
+	file := filepath.Join(r.cache, key+".json")
+	if text, err := os.ReadFile(file); err == nil && !r.fresh {
+		// New tests can only kill more: what was killed stays so, the others are judged again.
+		var was kept
+		if json.Unmarshal(text, &was) == nil && (was.Status != Survived || was.Tests == tests) {
 			res.Status, res.By, res.Seconds, res.Detail = was.Status, was.By, was.Seconds, was.Detail
 			return res, nil
 		}
@@ -111,6 +119,9 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 			return Result{}, err
 		}
 		status, by, err := r.test(ctx, program, t, patience, e.First)
+		if err == nil && status != Survived {
+			status, by, err = r.confirm(ctx, program, t, patience, status, by)
+		}
 		if err != nil {
 			return Result{}, err
 		}
@@ -131,11 +142,11 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}
-	text, err := json.Marshal(res)
+	text, err := json.Marshal(kept{res, tests})
 	if err != nil {
 		return Result{}, err
 	}
-	return res, os.WriteFile(kept, text, 0o644)
+	return res, os.WriteFile(file, text, 0o644)
 }
 
 // round is one run of tests.
@@ -176,7 +187,7 @@ func (r *runner) overlay(dir, file string, text []byte) (string, error) {
 // of a mutant that does not compile.
 func (r *runner) build(ctx context.Context, dir, overlay, pkg string) (program, problem string, err error) {
 	program = filepath.Join(dir, strings.ReplaceAll(pkg, "/", "_")+".test")
-	args := []string{"test", "-c", "-vet=off", "-p=1", "-o", program}
+	args := []string{"test", "-c", "-vet=off", "-p=1", "-ldflags=-s -w", "-o", program}
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}
@@ -238,6 +249,35 @@ func (r *runner) test(ctx context.Context, program string, t round, patience tim
 	return Killed, by, nil
 }
 
+// confirm runs the tests that noticed a mutant again, alone: on a busy machine a
+// test may fail by itself. Those that pass then did not notice it. For one that
+// seems to hang they get twice the time.
+func (r *runner) confirm(ctx context.Context, program string, t round, patience time.Duration, status Status, by []string) (Status, []string, error) {
+	again := t
+	if tests := plain(by); len(tests) > 0 {
+		again.Run = "^(" + strings.Join(tests, "|") + ")$"
+	}
+	if status == TimedOut {
+		patience *= 2
+	}
+	status, confirmed, err := r.test(ctx, program, again, patience, false)
+	if err != nil || status == Survived {
+		return status, nil, err
+	}
+	return status, confirmed, nil
+}
+
+// plain are the names of tests as their package knows them.
+func plain(by []string) []string {
+	var tests []string
+	for _, name := range by {
+		if _, test, ok := strings.Cut(name, ".Test"); ok {
+			tests = append(tests, "Test"+test)
+		}
+	}
+	return tests
+}
+
 // names lists the top-level tests that an expression finds in what a test
 // program printed.
 func names(pkg string, find *regexp.Regexp, out []byte) []string {
@@ -293,62 +333,65 @@ func (r *runner) control(ctx context.Context, pkg string) (took time.Duration, s
 	return time.Since(began), status, by, err
 }
 
-// key names a mutant with all that decides what becomes of it.
-func (r *runner) key(e edit, mutated []byte) (string, error) {
-	h := sha256.New()
-	fmt.Fprintf(h, "2\x00%s\x00%x\x00%v\x00", e.File, sha256.Sum256(mutated), e.First)
+// key names a mutant with the code that it is made of, and tells the tests that
+// judge it by their hash.
+func (r *runner) key(e edit, mutated []byte) (key, tests string, err error) {
+	h, th := sha256.New(), sha256.New()
+	fmt.Fprintf(h, "4\x00%s\x00%x\x00%v\x00", e.File, sha256.Sum256(mutated), e.First)
 	for _, t := range e.By {
-		sum, err := r.hashOf(t.Package)
+		sums, err := r.hashOf(t.Package)
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
-		fmt.Fprintf(h, "%s\x00%s\x00%s\x00", t.Package, t.Run, sum)
+		fmt.Fprintf(h, "%s\x00%s\x00", t.Package, sums[0])
+		fmt.Fprintf(th, "%s\x00%s\x00", t.Package, sums[1])
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+	return hex.EncodeToString(h.Sum(nil)[:16]), hex.EncodeToString(th.Sum(nil)[:16]), nil
 }
 
-// hashOf is the hash of all files of this repository that a package and its
-// tests are made of.
-func (r *runner) hashOf(pkg string) (string, error) {
+// hashOf is the hash of the files of this repository that a package is made of,
+// and of those of its tests.
+func (r *runner) hashOf(pkg string) ([2]string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if sum, ok := r.hashes[pkg]; ok {
-		return sum, nil
+	if sums, ok := r.hashes[pkg]; ok {
+		return sums, nil
 	}
-	cmd := exec.Command("go", "list", "-deps", "-test", "-f", "{{if not .Standard}}{{.Dir}}{{end}}", "./"+pkg)
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.Dir}}{{end}}", "./"+pkg)
 	cmd.Dir = r.root
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("go list -deps -test ./%s: %w", pkg, err)
+		return [2]string{}, fmt.Errorf("go list -deps ./%s: %w", pkg, err)
 	}
 	dirs := strings.Fields(string(out))
 	slices.Sort(dirs)
-	h := sha256.New()
+	code, tests := sha256.New(), sha256.New()
 	for _, dir := range slices.Compact(dirs) {
 		if rel, err := filepath.Rel(r.root, dir); err != nil || !filepath.IsLocal(rel) {
 			continue
 		}
-		entries, err := os.ReadDir(dir)
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {
-			return "", err
+			return [2]string{}, err
 		}
-		for _, f := range entries {
-			if f.IsDir() || filepath.Ext(f.Name()) != ".go" {
-				continue
+		for _, file := range files {
+			h := code
+			if strings.HasSuffix(file, "_test.go") {
+				if dir != filepath.Join(r.root, pkg) {
+					continue // another package's
+				}
+				h = tests
 			}
-			if strings.HasSuffix(f.Name(), "_test.go") && dir != filepath.Join(r.root, pkg) {
-				continue // another package's tests
-			}
-			text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+			text, err := os.ReadFile(file)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 			if err != nil {
-				return "", err
+				return [2]string{}, err
 			}
-			fmt.Fprintf(h, "%s\x00%x\x00", f.Name(), sha256.Sum256(text))
+			fmt.Fprintf(h, "%s\x00%x\x00", filepath.Base(file), sha256.Sum256(text))
 		}
 	}
-	r.hashes[pkg] = hex.EncodeToString(h.Sum(nil))
+	r.hashes[pkg] = [2]string{hex.EncodeToString(code.Sum(nil)), hex.EncodeToString(tests.Sum(nil))}
 	return r.hashes[pkg], nil
 }
