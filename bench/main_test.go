@@ -3,22 +3,36 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/choreography-go/choreography/bench/internal/measure"
 	"github.com/choreography-go/choreography/bench/internal/report"
+	"github.com/choreography-go/choreography/internal/contender"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// fraudVariable makes the program one that handles every order, and says so,
+// and then does with them what its value says.
+const fraudVariable = "BENCH_TEST_FRAUD"
 
 // The tests' program is the contenders' too, as bench is.
 func TestMain(m *testing.M) {
+	if what := os.Getenv(fraudVariable); what != "" {
+		contender.Main(func(ctx context.Context, s contender.Setup, meter *contender.Meter) error {
+			return fraud(ctx, what, s, meter)
+		})
+		return
+	}
 	if len(os.Args) == 3 && os.Args[1] == asContender {
 		contend(measure.Contender(os.Args[2]))
 		return
@@ -100,17 +114,71 @@ func TestEverythingIsMeasured(t *testing.T) {
 	}
 }
 
-// A contender that does not do its work is an error, whatever its figures.
-func TestABrokenContenderIsAnError(t *testing.T) {
+func TestAContenderThatIsNotThereIsAnError(t *testing.T) {
 	t.Parallel()
+	err := run(t.Context(), []string{
+		"-brokers", embedded(t, 1), "-rawpipeline", filepath.Join(t.TempDir(), "none"), "-quick", "-sizes", "10", "-latencies", "0", "-overload", "0", "-contenders", "pipeline",
+	}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "start pipeline") {
+		t.Errorf("run returned %v", err)
+	}
+}
+
+// fraud reads all orders and puts them out, unless it is gone, with the first one
+// lost, doubled or behind the next of its key.
+func fraud(ctx context.Context, what string, s contender.Setup, m *contender.Meter) error {
+	if what == "gone" {
+		return errors.New("gone")
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...), kgo.ConsumeTopics(s.In), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DefaultProduceTopic(s.Out))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var orders []*kgo.Record
+	for want := s.Marks[len(s.Marks)-1]; int64(len(orders)) < want; {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		fetches.EachRecord(func(r *kgo.Record) { orders = append(orders, &kgo.Record{Key: r.Key, Value: r.Value}) })
+	}
+	again := slices.IndexFunc(orders[1:], func(r *kgo.Record) bool { return string(r.Key) == string(orders[0].Key) }) + 1
+	switch what {
+	case "lost":
+		orders = orders[1:]
+	case "doubled":
+		first := *orders[0]
+		orders = append(orders, &first)
+	case "reordered":
+		orders[0], orders[again] = orders[again], orders[0]
+	}
+	for _, r := range orders {
+		if err := client.ProduceSync(ctx, r).FirstErr(); err != nil {
+			return err
+		}
+	}
+	for _, mark := range s.Marks {
+		m.Add(int(mark))
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// A contender that does not do its work is an error, whatever its figures.
+func TestAFraudIsAnError(t *testing.T) {
 	brokers := embedded(t, 1)
-	for name, command := range map[string]string{"not there": filepath.Join(t.TempDir(), "none"), "fails": os.Args[0]} {
-		t.Run(name, func(t *testing.T) {
+	for what, want := range map[string]string{
+		"honest": "", "lost": "1 of 3000 orders did not come out", "doubled": "1 orders came out more than once", "reordered": "came out after",
+		"gone": "the contender ended too early",
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Setenv(fraudVariable, what)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			err := run(ctx, []string{"-brokers", brokers, "-rawpipeline", command, "-quick", "-sizes", "10", "-latencies", "0", "-overload", "0", "-contenders", "pipeline"}, io.Discard, io.Discard)
-			if err == nil || !strings.Contains(err.Error(), "pipeline") {
-				t.Errorf("run returned %v", err)
+			err := run(ctx, []string{"-brokers", brokers, "-rawpipeline", os.Args[0], "-quick", "-sizes", "10", "-latencies", "0", "-overload", "0", "-contenders", "pipeline"}, io.Discard, io.Discard)
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("run returned %v, want %q", err, want)
 			}
 		})
 	}
