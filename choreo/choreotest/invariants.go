@@ -124,7 +124,7 @@ func answeredOnce(f Flow) (all []violation) {
 		}
 		times := map[string]int{}
 		for _, u := range undone {
-			times[u.Extensions["choreoundoes"]]++
+			times[u.Undoes]++
 		}
 		for _, d := range did {
 			switch n := times[d.ID]; {

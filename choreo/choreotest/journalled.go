@@ -133,6 +133,12 @@ func (m memory) said(f Flow) (all []violation) {
 		all = append(all, violation{journalTold, f.ID, fmt.Sprintf("the journal of %s: ", m.service.name) + fmt.Sprintf(format, args...)})
 	}
 	told := map[journal.Hash]bool{} // events whose runs an event tells of
+	undone := map[string]bool{}     // events that were undone
+	for _, e := range f.Events {
+		if e.Kind == cloudevent.KindUndone {
+			undone[e.Undoes] = true
+		}
+	}
 	for _, e := range f.Events {
 		if e.Service != m.service.name || !slices.Contains(m.steps, e.Step) {
 			continue
@@ -151,6 +157,8 @@ func (m memory) said(f Flow) (all []violation) {
 				fail("no run of step %q on %s %s, which it has answered by %s", e.Step, cause.Type, cause.ID, e.Type)
 			case !slices.Contains(allowed, run.Status):
 				fail("the run of step %q on %s %s is %q, and what it has said is of kind %q", e.Step, cause.Type, cause.ID, run.Status, e.Kind)
+			case run.Status == journal.Undone && e.Kind == cloudevent.KindDid && !undone[e.ID]:
+				fail("the run of step %q on %s %s is undone, and no event tells of it", e.Step, cause.Type, cause.ID)
 			}
 			continue
 		}

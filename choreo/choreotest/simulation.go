@@ -69,6 +69,7 @@ type result struct {
 	simulated  time.Duration
 	real       time.Duration
 	events     int
+	history    history
 }
 
 // violation is one invariant that does not hold.
@@ -147,7 +148,11 @@ func (s *simulation) run(t *testing.T, seed uint64, faults schedule.Schedule) (r
 	}
 	began := time.Now()
 	var w *World
-	watch := newWatchdog(t.Name(), seed)
+	watch := newWatchdog(standstill, func(second int64) {
+		fmt.Fprintf(os.Stderr, "%s: seed %d: simulated time has stood still at %d s for %v: something goes round without waiting, or waits while it holds a lock that somebody else wants\n%s\n",
+			t.Name(), seed, second, standstill, allStacks())
+		os.Exit(2)
+	})
 	defer watch.stop()
 	defer func() {
 		r.real = time.Since(began)
@@ -185,8 +190,9 @@ func seedRandom(t *testing.T, seed uint64) {
 	}
 }
 
-// watchdog ends the process when simulated time stands still: goroutines that
-// wake each other for ever without waiting for anything.
+// watchdog notices when simulated time stands still: goroutines wake each other
+// for ever, or compute without end, or one waits for a sync.Mutex whose holder
+// waits for time to pass. Nothing can end those.
 type watchdog struct {
 	ticks   atomic.Int64 // seconds of simulated time, counted in the bubble
 	stopped chan struct{}
@@ -195,11 +201,11 @@ type watchdog struct {
 // standstill is how long in real time a simulated second may take.
 const standstill = 2 * time.Minute
 
-func newWatchdog(test string, seed uint64) *watchdog {
+func newWatchdog(limit time.Duration, bark func(second int64)) *watchdog {
 	d := &watchdog{stopped: make(chan struct{})}
 	go func() {
 		last, since := int64(-1), time.Now()
-		look := time.NewTicker(time.Second)
+		look := time.NewTicker(limit / 100)
 		defer look.Stop()
 		for {
 			select {
@@ -209,10 +215,9 @@ func newWatchdog(test string, seed uint64) *watchdog {
 			}
 			if now := d.ticks.Load(); now != last {
 				last, since = now, time.Now()
-			} else if time.Since(since) > standstill {
-				fmt.Fprintf(os.Stderr, "%s: seed %d: simulated time has stood still at %d s for %v: something goes round without waiting\n%s\n",
-					test, seed, last, standstill, allStacks())
-				os.Exit(2)
+			} else if time.Since(since) > limit {
+				bark(last)
+				return
 			}
 		}
 	}()

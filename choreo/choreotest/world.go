@@ -98,7 +98,7 @@ func (w *World) run() (r result) {
 	w.see.close()
 	w.client.Close()
 	h := w.history()
-	r.flows, r.events = h.flows, h.events
+	r.history, r.flows, r.events = h, h.flows, h.events
 	r.violations = append(h.check(w.sim), w.checkFlows(h)...)
 	w.cluster.Close()
 	w.network.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,7 @@ type tenure struct {
 	cancel context.CancelFunc
 	opened chan struct{} // closed when the opening goroutine has returned
 	ended  chan struct{} // closed when nothing of it is left
-	once   sync.Once
+	ending atomic.Bool   // end has begun
 
 	mu    sync.Mutex
 	inc   Incarnation // nil before the claim
@@ -122,18 +123,19 @@ var (
 // wait for it.
 func (o *Owner) end(t *tenure, cause error) {
 	t.close(cause)
-	t.once.Do(func() {
-		defer close(t.ended)
-		<-t.opened
-		t.mu.Lock()
-		task := t.task
-		t.mu.Unlock()
-		if task != nil {
-			o.reader.Load().remove(task)
-			o.cfg.Engine.Closed(task)
-		}
-	})
-	<-t.ended
+	if !t.ending.CompareAndSwap(false, true) {
+		<-t.ended
+		return
+	}
+	defer close(t.ended)
+	<-t.opened
+	t.mu.Lock()
+	task := t.task
+	t.mu.Unlock()
+	if task != nil {
+		o.reader.Load().remove(task)
+		o.cfg.Engine.Closed(task)
+	}
 }
 
 // settle waits until no transaction holds results of a tenure that is closed. It
