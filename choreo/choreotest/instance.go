@@ -71,29 +71,35 @@ func (i *instance) start() {
 	done := make(chan struct{})
 	i.up, i.running, i.cancel, i.done = true, svc, cancel, done
 	cfg := w.config(i.host, i.service.name, i.name)
-	go func() {
+	w.processes.Go(func() {
 		err := svc.Run(ctx, cfg)
 		close(done)
 		if err != nil && ctx.Err() == nil {
 			i.crashed(done, err)
 		}
-	}()
+	})
 }
 
 // crashed starts a process again that has ended by itself.
 func (i *instance) crashed(done chan struct{}, err error) {
 	i.w.log.note("%s ended with an error: %v", i.name, err)
 	i.claim <- struct{}{}
-	defer func() { <-i.claim }()
+	defer i.release()
 	i.w.mu.Lock()
 	same := i.done == done && i.up
+	if same {
+		i.up = false
+	}
 	i.w.mu.Unlock()
 	if !same {
 		return
 	}
-	i.w.fail("no service ends by itself", "", fmt.Sprintf("%s at %v: %v", i.name, time.Since(i.w.began), err))
-	time.Sleep(time.Second)
-	i.start()
+	i.w.fail(endsByItself, "", fmt.Sprintf("%s at %v: %v", i.name, time.Since(i.w.began), err))
+	select {
+	case <-time.After(time.Second):
+		i.start()
+	case <-i.w.closing:
+	}
 }
 
 // kill ends the process at once: nothing of it gets out any more. It does not

@@ -10,13 +10,14 @@ import (
 
 // The invariants that are always on.
 const (
-	sayOnce     = "no event is said twice"
-	inOrder     = "what a step says stands in the order of its causes"
-	nothingLost = "everything heard is worked on"
-	allEnd      = "every flow ends or shows as stuck"
-	answerOnce  = "every trigger of a compensation is answered once"
-	journalTold = "the journal holds what the events tell"
-	allStops    = "everything that was started stops"
+	sayOnce      = "no event is said twice"
+	inOrder      = "what a step says stands in the order of its causes"
+	nothingLost  = "everything heard is worked on"
+	allEnd       = "every flow ends or shows as stuck"
+	answerOnce   = "every trigger of a compensation is answered once"
+	journalTold  = "the journal holds what the events tell"
+	allStops     = "everything that was started stops"
+	endsByItself = "no service ends by itself"
 )
 
 // check checks the invariants that are always on, as far as they are about what

@@ -35,6 +35,9 @@ type World struct {
 	client  *kgo.Client  // says what the workload says
 	admin   *kadm.Client
 	see     *observer
+	closing chan struct{} // closed when nobody is started any more
+
+	processes sync.WaitGroup // that run, or are to be started again
 
 	mu         sync.Mutex
 	instances  []*instance
@@ -54,7 +57,7 @@ type eventName struct{ source, id string }
 func newWorld(s *simulation, seed uint64, faults schedule.Schedule, ticks *atomic.Int64) *World {
 	w := &World{
 		sim: s, seed: seed, faults: faults, ticks: ticks, began: time.Now(), versions: map[string]int{},
-		handlers: map[string][]*handlerFault{}, begun: map[string]bool{}, duplicates: map[eventName]int{},
+		handlers: map[string][]*handlerFault{}, begun: map[string]bool{}, duplicates: map[eventName]int{}, closing: make(chan struct{}),
 	}
 	w.log = &logbook{began: w.began}
 	return w
@@ -260,6 +263,7 @@ func (w *World) behind() (string, error) {
 
 // stopAll stops everybody gracefully, and waits for those who were killed too.
 func (w *World) stopAll() {
+	close(w.closing)
 	w.mu.Lock()
 	all := slices.Clone(w.instances)
 	w.mu.Unlock()
@@ -276,6 +280,9 @@ func (w *World) stopAll() {
 				w.fail(allStops, "", fmt.Sprintf("a killed process of %s has not returned from Run after %v", i.name, stopLimit))
 			}
 		}
+	}
+	if !w.hasFailed(allStops) {
+		w.processes.Wait()
 	}
 }
 
@@ -382,6 +389,13 @@ func (w *World) HTTP(service string) *http.Client {
 			return w.outside.Dial(ctx, network, net.JoinHostPort(i.name, port))
 		},
 	}}
+}
+
+// hasFailed reports whether a violation of an invariant was noted.
+func (w *World) hasFailed(invariant string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.failures, func(v violation) bool { return v.invariant == invariant })
 }
 
 // fail notes a violation that was found while the run goes on.
