@@ -208,5 +208,11 @@ func (o options) measure(ctx context.Context, self string, results *report.Resul
 		defer cancel()
 		err = errors.Join(err, rig.Close(tidy))
 	}()
+	results.Brokers = rig.Brokers
+	if o.page != "" {
+		if err := results.Fits(o.page); err != nil {
+			return err
+		}
+	}
 	return o.runAll(ctx, rig, results)
 }

@@ -25,7 +25,7 @@ type suite struct {
 
 // usual is a run of several minutes.
 func usual() suite {
-	return suite{contenders: measure.Contenders(), sizes: []int{1, 10, 100, 1000, 0}, rounds: 3, latencies: 1000, overload: 8 * time.Second, share: 1, budget: 10 * time.Minute}
+	return suite{contenders: measure.Contenders(), sizes: []int{1, 10, 100, 1000, 0}, rounds: 3, latencies: 1000, overload: 12 * time.Second, share: 1, budget: 10 * time.Minute}
 }
 
 // quick is a run of about a minute, which shows that everything works.
@@ -52,7 +52,7 @@ func (s suite) backlog(c measure.Contender, perCommit int) int64 {
 	}
 	share := s.share
 	if perCommit == 0 && c != measure.Step && c != measure.Saga {
-		share = min(share, 2) // a poll may take 50,000
+		share = min(share, 2) // a poll takes thousands
 	}
 	// Commits, as well as orders, must be enough to be timed.
 	return max(n/share, int64(20*perCommit), 40)

@@ -27,7 +27,7 @@ type Rate struct {
 }
 
 // runTimeout bounds a run, so that one that loses orders ends.
-const runTimeout = 2 * time.Minute
+const runTimeout = 3 * time.Minute
 
 // Rate lets a contender forward a backlog of n orders, so many per commit (0:
 // as many as there are), and checks all that comes out.

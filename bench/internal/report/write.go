@@ -60,25 +60,41 @@ func (r *Results) Write(dir string) error {
 // Replace puts the results in the place of the last ones of such a cluster on a
 // Markdown page, between two comments. The plots lie in dir.
 func (r *Results) Replace(page, dir string) error {
-	b, err := os.ReadFile(page)
+	before, after, err := r.around(page)
 	if err != nil {
-		return fmt.Errorf("replace the results on a page: %w", err)
-	}
-	begin, end := fmt.Sprintf("<!-- %s: begin -->", r.kind()), fmt.Sprintf("<!-- %s: end -->", r.kind())
-	before, rest, ok := strings.Cut(string(b), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("replace the results on %s: it does not have the lines %q and %q in this order; add them", page, begin, end)
+		return err
 	}
 	plots, err := filepath.Rel(filepath.Dir(page), dir)
 	if err != nil {
 		return fmt.Errorf("refer to the plots in %s from %s: %w", dir, page, err)
 	}
-	text := before + begin + "\n" + r.Markdown(filepath.ToSlash(plots)) + end + after
+	text := before + "\n" + r.Markdown(filepath.ToSlash(plots)) + after
 	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("replace the results on a page: %w", err)
 	}
 	return nil
+}
+
+// Fits says why Replace would fail, before anything is measured: the brokers
+// must be known.
+func (r *Results) Fits(page string) error {
+	_, _, err := r.around(page)
+	return err
+}
+
+// around is what stays of a page, the two comments included.
+func (r *Results) around(page string) (before, after string, err error) {
+	b, err := os.ReadFile(page)
+	if err != nil {
+		return "", "", fmt.Errorf("replace the results on a page: %w", err)
+	}
+	begin, end := fmt.Sprintf("<!-- %s: begin -->", r.kind()), fmt.Sprintf("<!-- %s: end -->", r.kind())
+	before, rest, ok := strings.Cut(string(b), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return "", "", fmt.Errorf("replace the results on %s: it does not have the lines %q and %q in this order; add them", page, begin, end)
+	}
+	return before + begin, end + after, nil
 }
 
 // Markdown is the part of a page; plots is where they lie.
