@@ -14,7 +14,7 @@ VULN_VERSION := v1.8.0
 GREMLINS := $(abspath $(BIN))/gremlins
 GREMLINS_VERSION := v0.6.0
 
-.PHONY: help build demo demo-compose test race integration bench mutants mutants-all lint vuln tidy
+.PHONY: help build demo demo-compose test simulate race integration bench mutants mutants-all lint vuln tidy
 
 ## help: the targets
 help:
@@ -46,9 +46,20 @@ demo-compose:
 	$(GO) build -o $(BIN)/ ./cmd/choreo
 	@$(BIN)/choreo demo --order-url=http://127.0.0.1:$(ORDER_PORT) --brokers=127.0.0.1:$(KAFKA_PORT) $(DEMO_FLAGS)
 
-## test: unit tests and those on the embedded broker, in random order; needs Go alone
+# Simulations need the build tag synctests: with it the Kafka client takes locks
+# (channels) that simulated time can pass by. Without it Simulate fails the test.
+SIMULATED := ./choreo/choreotest ./services
+
+## test: unit tests, those on the embedded broker, and a sample of the simulations, in random order; needs Go alone
 test:
 	@for m in $(MODULES); do echo "== $$m"; $(GO) test -C $$m -shuffle=on -timeout 5m ./... || exit 1; done
+	@echo "== simulations"; CHOREO_SEEDS=3 $(GO) test -tags synctests -shuffle=on -timeout 10m ./choreo/choreotest/internal/... $(SIMULATED)
+
+## simulate: whole choreographies under simulated time and faults; a failure says how to run it again
+##   SEEDS=n (50)   SEED=n, the first or the only one   RUN=which tests (Simulate)   VERBOSE=1 shows each seed
+simulate:
+	CHOREO_SEEDS=$(or $(SEEDS),$(if $(SEED),1,50)) $(if $(SEED),CHOREO_SEED=$(SEED)) \
+		$(GO) test -tags synctests -count=1 -timeout 0 -run '$(or $(RUN),Simulate)' $(if $(VERBOSE),-v) $(SIMULATED)
 
 ## race: the same under the race detector; needs a C compiler too
 race:
