@@ -142,7 +142,7 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 	if r.work, err = os.MkdirTemp("", "choreo-mutation"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(r.work)
+	defer func() { _ = os.RemoveAll(r.work) }()
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -150,7 +150,7 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 		mu      sync.Mutex
 		wg      sync.WaitGroup
 		results []Result
-		summary = Summary{Set: set, Commit: commit(r.root)}
+		summary = Summary{Set: set, Commit: commit(ctx, r.root)}
 		slots   = make(chan struct{}, jobs)
 	)
 	start := func(f func() error) {
@@ -228,14 +228,14 @@ func packages(edits []edit) []string {
 }
 
 // commit is what the results are of.
-func commit(root string) string {
-	cmd := exec.Command("git", "log", "-1", "--format=%h", "--", "choreo")
+func commit(ctx context.Context, root string) string {
+	cmd := exec.CommandContext(ctx, "git", "log", "-1", "--format=%h", "--", "choreo")
 	cmd.Dir = root
 	out, err := cmd.Output()
 	if err != nil {
 		return "unknown"
 	}
-	cmd = exec.Command("git", "status", "--porcelain", "--", "choreo")
+	cmd = exec.CommandContext(ctx, "git", "status", "--porcelain", "--", "choreo")
 	cmd.Dir = root
 	if changed, err := cmd.Output(); err != nil || len(changed) > 0 {
 		return strings.TrimSpace(string(out)) + ", changed"

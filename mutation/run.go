@@ -85,7 +85,7 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	key, tests, err := r.key(e, mutated)
+	key, tests, err := r.key(ctx, e, mutated)
 	if err != nil {
 		return Result{}, err
 	}
@@ -104,7 +104,7 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	overlay, err := r.overlay(dir, e.File, mutated)
 	if err != nil {
 		return Result{}, err
@@ -349,7 +349,7 @@ func (r *runner) control(ctx context.Context, pkg string) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	program, problem, err := r.build(ctx, dir, "", pkg)
 	if err == nil && problem != "" {
 		err = fmt.Errorf("%s does not compile without any mutant:\n%s", pkg, problem)
@@ -362,11 +362,11 @@ func (r *runner) control(ctx context.Context, pkg string) (outcome, error) {
 
 // key names a mutant with the code that it is made of, and tells the tests that
 // judge it by their hash.
-func (r *runner) key(e edit, mutated []byte) (key, tests string, err error) {
+func (r *runner) key(ctx context.Context, e edit, mutated []byte) (key, tests string, err error) {
 	h, th := sha256.New(), sha256.New()
 	fmt.Fprintf(h, "4\x00%s\x00%x\x00%v\x00", e.File, sha256.Sum256(mutated), e.First)
 	for _, t := range e.By {
-		sums, err := r.hashOf(t.Package)
+		sums, err := r.hashOf(ctx, t.Package)
 		if err != nil {
 			return "", "", err
 		}
@@ -378,13 +378,13 @@ func (r *runner) key(e edit, mutated []byte) (key, tests string, err error) {
 
 // hashOf is the hash of the files of this repository that a package is made of,
 // and of those of its tests.
-func (r *runner) hashOf(pkg string) ([2]string, error) {
+func (r *runner) hashOf(ctx context.Context, pkg string) ([2]string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if sums, ok := r.hashes[pkg]; ok {
 		return sums, nil
 	}
-	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.Dir}}{{end}}", "./"+pkg)
+	cmd := exec.CommandContext(ctx, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.Dir}}{{end}}", "./"+pkg)
 	cmd.Dir = r.root
 	out, err := cmd.Output()
 	if err != nil {
