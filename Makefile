@@ -14,7 +14,7 @@ VULN_VERSION := v1.8.0
 GREMLINS := $(abspath $(BIN))/gremlins
 GREMLINS_VERSION := v0.6.0
 
-.PHONY: help build demo demo-compose test simulate race integration bench mutants mutants-all lint vuln tidy
+.PHONY: help build demo demo-compose test simulate race integration bench mutants mutants-all soak soak-sample lint vuln tidy
 
 ## help: the targets
 help:
@@ -103,6 +103,15 @@ mutants-all: mutants $(GREMLINS)
 $(GREMLINS):
 	@mkdir -p $(BIN)
 	GOBIN=$(abspath $(BIN)) $(GO) install github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION)
+
+## soak: the framework under simulated faults for hours, the result into docs/soak.json
+##   HOURS=n (1)   JOBS=n processes, one core each (1)   SEED=n, the first one (1)
+soak:
+	$(GO) run ./choreo/choreotest/soak -for $(or $(HOURS),1)h -jobs $(or $(JOBS),1) -seed $(or $(SEED),1) -report docs/soak.json
+
+## soak-sample: five minutes of it, for CI; SEED=n
+soak-sample:
+	$(GO) run ./choreo/choreotest/soak -for 5m -jobs $(or $(JOBS),1) -seed $(or $(SEED),1)
 
 ## lint: formatting, go vet and golangci-lint over every module
 lint: $(LINT)

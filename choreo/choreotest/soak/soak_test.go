@@ -1,0 +1,108 @@
+//go:build synctests
+
+package main
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	mrand "math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo"
+	"github.com/choreography-go/choreography/choreo/choreotest"
+)
+
+// TestSoak lets everything happen: events are published twice and in another
+// order, too.
+func TestSoak(t *testing.T) {
+	var say speech
+	choreotest.Simulate(t, services(), say.workload(), invariants(), simulateOptions(t, &say))
+}
+
+// TestSoakExact publishes each event once and in order, so that the numbers of
+// each flow are known from the beginning to the end.
+func TestSoakExact(t *testing.T) {
+	var say speech
+	o := simulateOptions(t, &say)
+	o.Faults = []choreotest.FaultKind{
+		choreotest.BrokerErrors, choreotest.LostAnswers, choreotest.LateRequests, choreotest.LateMarkers, choreotest.Cuts,
+		choreotest.SlowConnections, choreotest.LeaderMoves, choreotest.CoordinatorMoves, choreotest.Kills, choreotest.Freezes,
+		choreotest.Joins, choreotest.Leaves, choreotest.Deploys, choreotest.HandlerErrors, choreotest.HandlerPanics, choreotest.SlowHandlers,
+	}
+	choreotest.Simulate(t, services(), say.workload(), append(invariants(), exact(say.of)...), o)
+}
+
+func services() []choreotest.Simulated {
+	next := func(s func() *choreo.Service) []func() *choreo.Service { return []func() *choreo.Service{s, s} }
+	return []choreotest.Simulated{{New: front, Next: next(front)}, {New: worker, Next: next(worker)}, {New: shipper, Next: next(shipper)}}
+}
+
+// simulateOptions report the memory in use at the beginning of every run.
+func simulateOptions(t *testing.T, say *speech) choreotest.Options {
+	return choreotest.Options{Seeds: 5, Reset: func() {
+		say.reset()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		t.Logf("heap in use: %d bytes", m.HeapAlloc)
+	}}
+}
+
+// speech keeps what was said of each flow.
+type speech struct {
+	mu   sync.Mutex
+	said map[string][]line
+}
+
+func (s *speech) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said = map[string][]line{}
+}
+
+func (s *speech) of(flow string) []line {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.said[flow])
+}
+
+func (s *speech) workload() choreotest.Workload { return choreotest.Workload{Begin: s.begin} }
+
+// begin says a flow's events in an order and at times that follow from the
+// seed: items of all sorts, a recall or two or none, also before anything else,
+// and the end.
+func (s *speech) begin(w *choreotest.World, flow string) error {
+	var seed [8]byte
+	_, _ = rand.Read(seed[:]) // the run's
+	r := mrand.New(mrand.NewPCG(binary.LittleEndian.Uint64(seed[:]), 1))
+	if err := w.Publish("front", flow, begun.New(item{Flow: flow})); err != nil {
+		return err
+	}
+	events := make([]choreo.Event[item], 4+r.IntN(9))
+	for i := range events {
+		events[i] = sent
+	}
+	for range r.IntN(3) {
+		events[r.IntN(len(events))] = recalled
+	}
+	for i, e := range append(events, finished) {
+		x := item{Flow: flow, N: i + 1}
+		if e.Type == sent.Type {
+			x.What = [...]string{works, works, works, works, refuses, never}[r.IntN(6)]
+		}
+		if err := w.Say(flow, e.New(x)); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.said[flow] = append(s.said[flow], line{e.Type, x})
+		s.mu.Unlock()
+		if err := w.Sleep(time.Duration(r.Int64N(int64(3 * time.Second)))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
