@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 )
 
 const usage = `Usage: mutation [flags] listed | generated | report
@@ -81,7 +80,7 @@ func command(ctx context.Context, args []string) error {
 		edits = slices.DeleteFunc(edits, func(e edit) bool { return !wanted.MatchString(e.File) && !wanted.MatchString(e.Name) })
 		*controls = 0
 	}
-	r := &runner{root: root, factor: *factor, fresh: *fresh, hashes: map[string][2]string{}, patience: map[string]time.Duration{}}
+	r := &runner{root: root, factor: *factor, fresh: *fresh, hashes: map[string][2]string{}, patience: map[string]limits{}}
 	return r.judge(ctx, flags.Arg(0), edits, *jobs, *controls, *only == "")
 }
 
@@ -170,13 +169,13 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 		if controls > 0 && i%every == every/2 {
 			for _, pkg := range packages(edits) {
 				start(func() error {
-					_, status, by, err := r.control(ctx, pkg)
+					o, err := r.control(ctx, pkg)
 					mu.Lock()
 					defer mu.Unlock()
 					summary.Controls++
-					if status != Survived && err == nil {
-						summary.FailedControls = append(summary.FailedControls, by...)
-						fmt.Printf("%-16s without a mutant: %s\n", "FAILED", strings.Join(by, ", "))
+					if o.status != Survived && err == nil {
+						summary.FailedControls = append(summary.FailedControls, o.by...)
+						fmt.Printf("%-16s without a mutant: %s\n", "FAILED", strings.Join(o.by, ", "))
 					}
 					return err
 				})

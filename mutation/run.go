@@ -29,6 +29,10 @@ const (
 	TimedOut       Status = "timed out"
 	Survived       Status = "survived"
 	DoesNotCompile Status = "does not compile"
+
+	// spun: it was timed out for the processors' time that it took, which needs
+	// no second look.
+	spun Status = "spun"
 )
 
 // Result is what became of one mutant.
@@ -58,12 +62,19 @@ type runner struct {
 	factor   float64
 	fresh    bool // judge again what was judged before
 	mu       sync.Mutex
-	hashes   map[string][2]string     // by package: of what it is made of, and of its tests
-	patience map[string]time.Duration // by package: how long its tests may take
+	hashes   map[string][2]string // by package: of what it is made of, and of its tests
+	patience map[string]limits    // by package: how long its tests may take
 }
 
-// slack is added to the time that tests may take: the machine may be busy.
-const slack = 20 * time.Second
+// limits are what tests may take.
+type limits struct{ wall, cpu time.Duration }
+
+// slack is added to the time that tests may take: the machine may be busy. That
+// does not make them need more of its processors' time.
+const (
+	slack    = 20 * time.Second
+	cpuSlack = 5 * time.Second
+)
 
 // memory bounds a test program, for a mutant may gather without end.
 const memory = 4 << 20 // KiB
@@ -118,18 +129,21 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		status, by, err := r.test(ctx, program, t, patience, e.First)
-		if err == nil && status != Survived {
-			status, by, err = r.confirm(ctx, program, t, patience, status, by)
+		o, err := r.test(ctx, program, t, patience, e.First)
+		if err == nil && o.status != Survived && o.status != spun {
+			o, err = r.confirm(ctx, program, t, patience, o)
 		}
 		if err != nil {
 			return Result{}, err
 		}
-		if status != Survived {
-			if res.Status == Survived || status == Killed {
-				res.Status = status
+		if o.status == spun {
+			o.status = TimedOut
+		}
+		if o.status != Survived {
+			if res.Status == Survived || o.status == Killed {
+				res.Status = o.status
 			}
-			res.By = append(res.By, by...)
+			res.By = append(res.By, o.by...)
 			if e.First || t.Run == "" {
 				break
 			}
@@ -206,18 +220,25 @@ var (
 	begun   = regexp.MustCompile(`(?m)^=== (?:RUN|CONT)\s+(\S+)`)
 )
 
+// outcome is what came of running tests.
+type outcome struct {
+	status Status
+	by     []string // the tests that failed
+	took   limits
+}
+
 // test runs a test program and says which tests failed.
-func (r *runner) test(ctx context.Context, program string, t round, patience time.Duration, first bool) (Status, []string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience+30*time.Second)
+func (r *runner) test(ctx context.Context, program string, t round, patience limits, first bool) (outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience.wall+30*time.Second)
 	defer cancel()
-	args := []string{"-test.v", "-test.timeout", patience.String(), "-test.shuffle", "off"}
+	args := []string{"-test.v", "-test.timeout", patience.wall.String(), "-test.shuffle", "off"}
 	if t.Run != "" {
 		args = append(args, "-test.run", t.Run)
 	}
 	if first {
 		args = append(args, "-test.failfast")
 	}
-	limited := fmt.Sprintf(`ulimit -v %d 2>/dev/null; exec "$0" "$@"`, memory)
+	limited := fmt.Sprintf(`ulimit -v %d -t %d 2>/dev/null; exec "$0" "$@"`, memory, int(patience.cpu.Seconds()))
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", limited, program}, args...)...)
 	cmd.Dir = filepath.Join(r.root, t.Package)
 	// A counterexample must not be left behind for the next run to find.
@@ -225,46 +246,51 @@ func (r *runner) test(ctx context.Context, program string, t round, patience tim
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 5 * time.Second
+	start := time.Now()
 	err := cmd.Run()
-	if err == nil {
-		if !begun.Match(out.Bytes()) {
-			return "", nil, fmt.Errorf("no test of %s matches %q", t.Package, t.Run)
-		}
-		return Survived, nil, nil
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited && ctx.Err() == nil {
+		return outcome{}, err
 	}
-	_, exited := errors.AsType[*exec.ExitError](err)
-	if !exited && ctx.Err() == nil {
-		return "", nil, err
+	o := outcome{status: Survived, took: limits{wall: time.Since(start)}}
+	if cmd.ProcessState != nil {
+		o.took.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
-	if bytes.Contains(out.Bytes(), []byte("panic: test timed out")) || ctx.Err() != nil {
-		return TimedOut, names(t.Package, running, out.Bytes()), nil
+	text := out.Bytes()
+	last := []string{path.Base(t.Package) + ": the test program ends with an error"}
+	if all := begun.FindAllSubmatch(text, -1); len(all) > 0 {
+		last = []string{path.Base(t.Package) + "." + top(string(all[len(all)-1][1]))}
+	} else if err == nil {
+		return outcome{}, fmt.Errorf("no test of %s matches %q", t.Package, t.Run)
 	}
-	by := names(t.Package, failed, out.Bytes())
-	if len(by) == 0 { // the program ended in the middle of a test, or after all of them
-		by = []string{path.Base(t.Package) + ": the test program ends with an error"}
-		if all := begun.FindAllSubmatch(out.Bytes(), -1); bytes.Contains(out.Bytes(), []byte("panic: ")) && len(all) > 0 {
-			by = []string{path.Base(t.Package) + "." + top(string(all[len(all)-1][1]))}
-		}
+	switch o.by = names(t.Package, failed, text); {
+	case err == nil:
+	case bytes.Contains(text, []byte("panic: test timed out")), ctx.Err() != nil:
+		o.status, o.by = TimedOut, names(t.Package, running, text)
+	case len(o.by) > 0:
+		o.status = Killed
+	case o.took.cpu >= patience.cpu-time.Second:
+		o.status, o.by = spun, last
+	default: // the program ended in the middle of a test, or after all of them
+		o.status, o.by = Killed, last
 	}
-	return Killed, by, nil
+	return o, nil
 }
 
 // confirm runs the tests that noticed a mutant again, alone: on a busy machine a
 // test may fail by itself. Those that pass then did not notice it. For one that
 // seems to hang they get twice the time.
-func (r *runner) confirm(ctx context.Context, program string, t round, patience time.Duration, status Status, by []string) (Status, []string, error) {
-	again := t
-	if tests := plain(by); len(tests) > 0 {
-		again.Run = "^(" + strings.Join(tests, "|") + ")$"
+func (r *runner) confirm(ctx context.Context, program string, t round, patience limits, was outcome) (outcome, error) {
+	if tests := plain(was.by); len(tests) > 0 {
+		t.Run = "^(" + strings.Join(tests, "|") + ")$"
 	}
-	if status == TimedOut {
-		patience *= 2
+	if was.status == TimedOut {
+		patience.wall *= 2
 	}
-	status, confirmed, err := r.test(ctx, program, again, patience, false)
-	if err != nil || status == Survived {
-		return status, nil, err
+	is, err := r.test(ctx, program, t, patience, false)
+	if len(is.by) == 0 && is.status != Survived {
+		is.by = was.by
 	}
-	return status, confirmed, nil
+	return is, err
 }
 
 // plain are the names of tests as their package knows them.
@@ -297,28 +323,31 @@ func top(test string) string {
 
 // patienceOf measures how long the tests of a package take as they are. They
 // must pass: on a broken tree every mutant would seem killed.
-func (r *runner) patienceOf(ctx context.Context, pkg string) (time.Duration, error) {
+func (r *runner) patienceOf(ctx context.Context, pkg string) (limits, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p, ok := r.patience[pkg]; ok {
 		return p, nil
 	}
-	took, status, by, err := r.control(ctx, pkg)
+	o, err := r.control(ctx, pkg)
 	if err != nil {
-		return 0, err
+		return limits{}, err
 	}
-	if status != Survived {
-		return 0, fmt.Errorf("the tests of %s fail without any mutant: %s", pkg, strings.Join(by, ", "))
+	if o.status != Survived {
+		return limits{}, fmt.Errorf("the tests of %s fail without any mutant: %s", pkg, strings.Join(o.by, ", "))
 	}
-	r.patience[pkg] = time.Duration(float64(took)*r.factor) + slack
+	r.patience[pkg] = limits{
+		wall: time.Duration(float64(o.took.wall)*r.factor) + slack,
+		cpu:  time.Duration(float64(o.took.cpu)*r.factor) + cpuSlack,
+	}
 	return r.patience[pkg], nil
 }
 
 // control runs the tests of a package without a mutant.
-func (r *runner) control(ctx context.Context, pkg string) (took time.Duration, status Status, by []string, err error) {
+func (r *runner) control(ctx context.Context, pkg string) (outcome, error) {
 	dir, err := os.MkdirTemp(r.work, "control")
 	if err != nil {
-		return 0, "", nil, err
+		return outcome{}, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	program, problem, err := r.build(ctx, dir, "", pkg)
@@ -326,11 +355,9 @@ func (r *runner) control(ctx context.Context, pkg string) (took time.Duration, s
 		err = fmt.Errorf("%s does not compile without any mutant:\n%s", pkg, problem)
 	}
 	if err != nil {
-		return 0, "", nil, err
+		return outcome{}, err
 	}
-	began := time.Now()
-	status, by, err = r.test(ctx, program, round{Tests: Tests{Package: pkg}}, 10*time.Minute, false)
-	return time.Since(began), status, by, err
+	return r.test(ctx, program, round{Tests: Tests{Package: pkg}}, limits{10 * time.Minute, 10 * time.Minute}, false)
 }
 
 // key names a mutant with the code that it is made of, and tells the tests that
