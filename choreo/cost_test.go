@@ -40,7 +40,7 @@ func (p *atOnce) Submit(r *txn.Result) {
 	p.loud.Add(int64(len(r.Records)))
 	r.Source.Offsets.Finish(r.Offset)
 	if r.Done != nil {
-		r.Done(true)
+		r.Done.Done(true)
 	}
 	if p.left.Add(-1) == 0 {
 		p.idle <- struct{}{}
@@ -205,4 +205,27 @@ func (x *belt) mallocs(tb testing.TB, deliver func([]*kgo.Record) int) float64 {
 	}
 	runtime.ReadMemStats(&after)
 	return float64(after.Mallocs-before.Mallocs) / (turns * beltBatch)
+}
+// TestCostPerRecord is the budget of the hot path: what the runtime allocates
+// per record over what the pipeline asks of whoever uses it. A reaction's own
+// share of it is the list of its emissions and the payload in it.
+func TestCostPerRecord(t *testing.T) {
+	for what, budget := range map[string]struct {
+		records int // said and journalled
+		over    float64
+	}{
+		"reaction": {1, 4},
+		"step":     {2, 30},
+	} {
+		t.Run(what, func(t *testing.T) {
+			byHand, choreo := newBelt(t, what), newBelt(t, what)
+			base, all := byHand.mallocs(t, byHand.byHand), choreo.mallocs(t, choreo.framework)
+			byHand.check(t, 1)
+			choreo.check(t, budget.records)
+			t.Logf("by hand %.2f allocations per record, with the runtime %.2f", base, all)
+			if over := all - base; over > budget.over {
+				t.Errorf("%.2f allocations per record over the pipeline's, the budget is %.0f", over, budget.over)
+			}
+		})
+	}
 }

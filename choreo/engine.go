@@ -126,7 +126,7 @@ type input struct {
 	// owner when there is some again.
 	full atomic.Bool
 	// passed is gated of this input, made once for all its silent results.
-	passed func(bool)
+	passed txn.DoneFunc
 }
 
 // Opened prepares the sources of a restored task.
@@ -162,7 +162,7 @@ func (e *engine) Begin(ctx context.Context, t *task.Task, fresh []*task.Source) 
 		e.pipe.Submit(&txn.Result{
 			Inc: o.inc, Source: s.Handle.(*input).Source, Offset: txn.NoOffset,
 			Records: []*kgo.Record{c.Record(e.names.journal, o.partition, now)},
-			Done:    func(committed bool) { done <- committed },
+			Done:    txn.DoneFunc(func(committed bool) { done <- committed }),
 		})
 	}
 	for range fresh {
@@ -235,7 +235,7 @@ func (e *engine) Deliver(ctx context.Context, s *task.Source, recs []*kgo.Record
 		}
 		taken++
 		if !in.Offsets.Begin(rec.Offset, rec.LeaderEpoch) {
-			e.room.give(rec) // an earlier owner has finished it
+			e.room.give(size(rec)) // an earlier owner has finished it
 			continue
 		}
 		e.accept(in, rec, &b)
@@ -371,7 +371,7 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 
 // skip finishes a record that nobody works on.
 func (e *engine) skip(in *input, rec *kgo.Record, b *batch) {
-	e.room.give(rec)
+	e.room.give(size(rec))
 	b.submit(&txn.Result{Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset, Done: in.passed})
 }
 
@@ -397,9 +397,9 @@ func (e *engine) unsayable(in *input, rec *kgo.Record) *refusal {
 
 // passed makes the Done of a result that is no run's: its record takes room
 // until then, like every other one.
-func (e *engine) passed(in *input, rec *kgo.Record) func(bool) {
+func (e *engine) passed(in *input, rec *kgo.Record) txn.DoneFunc {
 	return func(bool) {
-		e.room.give(rec)
+		e.room.give(size(rec))
 		e.gated(in)
 	}
 }

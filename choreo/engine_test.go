@@ -85,7 +85,7 @@ func TestARecordTakesRoomUntilItsResultIsDone(t *testing.T) {
 			if r.Done == nil {
 				t.Fatal("nobody is told when the result is done")
 			}
-			r.Done(true)
+			r.Done.Done(true)
 			if n, _ := e.room.used(); n != 0 {
 				t.Errorf("%d records in the room after it", n)
 			}

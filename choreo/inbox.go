@@ -185,11 +185,11 @@ func (x *expiry) Run() time.Duration {
 	if len(changes) == 0 {
 		return sched.Done
 	}
-	res := &txn.Result{Inc: x.o.inc, Done: func(committed bool) {
+	res := &txn.Result{Inc: x.o.inc, Done: txn.DoneFunc(func(committed bool) {
 		if committed {
 			x.o.store.Commit(changes...)
 		}
-	}}
+	})}
 	for _, c := range changes {
 		res.Records = append(res.Records, c.Record(x.e.names.journal, x.o.partition, now))
 	}

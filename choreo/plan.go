@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/choreography-go/choreography/choreo/cloudevent"
 )
 
 // plan is a service's declarations, compiled: what the engine runs and what the
@@ -26,7 +28,8 @@ type plan struct {
 	topics map[string]Topic // declared, by name without prefix
 
 	events     map[string]*eventDecl // every declared event, by type
-	bindStates []func(stateReader)   // give each State its reader once the service runs
+	forms      map[formKey]*cloudevent.Form
+	bindStates []func(stateReader) // give each State its reader once the service runs
 	mistakes   []error
 }
 
@@ -183,8 +186,52 @@ func newPlan(s *Service) *plan {
 		}
 	}
 	p.validate()
+	if len(p.mistakes) == 0 {
+		p.makeForms()
+	}
 	return p
 }
+
+// formKey names what the events have in common that a step, reaction or state
+// says of one declaration.
+type formKey struct {
+	event      *eventDecl
+	step, kind string
+}
+
+// makeForms prepares the writing of every event that handlers may say.
+func (p *plan) makeForms() {
+	p.forms = map[formKey]*cloudevent.Form{}
+	add := func(step, kind string, d *eventDecl) {
+		form, err := cloudevent.NewForm(cloudevent.Event{
+			Source: p.source(), Type: d.Type, DataContentType: d.codec.ContentType(), Service: p.service, Step: step,
+			Kind: cloudevent.Kind(kind), Outcome: d.Outcome.String(),
+		})
+		if err != nil {
+			p.mistake("%q cannot say event %q: %w", step, d.Type, err)
+			return
+		}
+		p.forms[formKey{d, step, kind}] = form
+	}
+	for _, s := range p.steps {
+		for _, say := range s.says() {
+			add(s.step, say.kind, say.event)
+		}
+	}
+	for _, s := range p.states {
+		for _, d := range s.emits {
+			add(s.state, kindDid, d)
+		}
+	}
+	for _, r := range p.reacts {
+		for _, d := range r.emits {
+			add(r.reaction, kindDid, d)
+		}
+	}
+}
+
+// source is the CloudEvents source of what the service says.
+func (p *plan) source() string { return "/" + p.service }
 
 func (p *plan) mistake(format string, a ...any) {
 	p.mistakes = append(p.mistakes, fmt.Errorf(format, a...))

@@ -77,9 +77,8 @@ func (r *room) wait(a, b context.Context, rec *kgo.Record) bool {
 	return true
 }
 
-// give returns a record's room.
-func (r *room) give(rec *kgo.Record) {
-	n := size(rec)
+// give returns the room of a record of size n.
+func (r *room) give(n int64) {
 	r.mu.Lock()
 	r.records--
 	r.bytes -= n

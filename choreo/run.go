@@ -45,7 +45,7 @@ func (s *Service) Run(ctx context.Context, cfg Config) error {
 
 func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 	e := &engine{
-		plan: p, cfg: cfg, names: namesOf(p.service, cfg.TopicPrefix), source: "/" + p.service, wrap: s.middleware,
+		plan: p, cfg: cfg, names: namesOf(p.service, cfg.TopicPrefix), source: p.source(), wrap: s.middleware,
 		log: serviceLogger(cfg.Logger, p.service, cfg.InstanceID), metrics: newMetrics(cfg.Registerer, p),
 		tracing: newTracing(cfg.TracerProvider, cfg.TopicPrefix+p.service),
 		fence:   &txn.Fence{}, room: newRoom(cfg.MaxInFlight, cfg.MaxInFlightBytes), sched: sched.New(cfg.MaxHandlers),

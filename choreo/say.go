@@ -57,7 +57,7 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 	topic := r.e.names.topic(d.Topic)
 	r.e.tracing.create(r, &ev, topic)
 	rec := r.newRecord(topic)
-	if err := ev.Fill(rec); err != nil {
+	if err := r.e.plan.forms[formKey{d, step, kind}].Fill(rec, &ev); err != nil {
 		return journal.Event{}, fmt.Errorf("say %s: %w", d.Type, err)
 	}
 	r.records = append(r.records, rec)

@@ -27,6 +27,7 @@ type run struct {
 	e     *engine
 	in    *input
 	rec   *kgo.Record
+	size  int64 // of rec
 	event cloudevent.Event
 	hears *hearing
 	flow  string
@@ -80,7 +81,7 @@ const (
 
 // begin prepares a run whose event is read.
 func (r *run) begin(e *engine, in *input, rec *kgo.Record, h *hearing) {
-	r.e, r.in, r.rec, r.hears = e, in, rec, h
+	r.e, r.in, r.rec, r.size, r.hears = e, in, rec, size(rec), h
 	r.flow = flowOf(rec, &r.event)
 	r.key = r.flow
 	r.hash = journal.HashOf(r.event.Source, r.event.ID)
@@ -159,20 +160,20 @@ func (r *run) finish() {
 	if r.ended {
 		r.in.owned.store.Ended(r.flow, time.Now())
 	}
-	r.result = txn.Result{Inc: r.in.owned.inc, Source: r.in.Source, Offset: r.rec.Offset, Records: r.records, Done: r.committed}
+	r.result = txn.Result{Inc: r.in.owned.inc, Source: r.in.Source, Offset: r.rec.Offset, Records: r.records, Done: r}
 	r.e.pipe.Submit(&r.result)
 }
 
 // drop gives up an event whose task is no longer ours.
 func (r *run) drop() {
 	r.e.stuck.remove(r)
-	r.e.room.give(r.rec)
+	r.e.room.give(r.size)
 }
 
-// committed is told by the pipeline what became of the result.
-func (r *run) committed(ok bool) {
-	r.e.room.give(r.rec)
-	if !ok {
+// Done is told by the pipeline what became of the result.
+func (r *run) Done(committed bool) {
+	r.e.room.give(r.size)
+	if !committed {
 		return
 	}
 	r.e.metrics.lag.Observe(time.Since(r.rec.Timestamp).Seconds())

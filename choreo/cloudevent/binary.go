@@ -138,21 +138,62 @@ func (e Event) Record(topic string) (*kgo.Record, error) {
 
 // Fill is Record for a record that is there already: it sets its key, value and headers, whatever they were, or on an error
 // nothing. The key and the values of the headers share memory.
-func (e *Event) Fill(r *kgo.Record) error {
-	var bad problems
-	present, size := e.check(&bad)
-	if len(bad) == 0 && hasPrefixFold(mediaType(e.DataContentType), structuredAny) {
-		bad.addValue(attributes[attrDataContentType].name,
-			"would turn a binary record into a structured one; write the event with Structured", e.DataContentType)
+func (e *Event) Fill(r *kgo.Record) error { return noForm.Fill(r, e) }
+
+// Form is what many events have in common: checked and encoded once, it makes writing them cheap. The records share the values
+// of its headers. It does not change and may be used by any number of goroutines. Make one with [NewForm].
+type Form struct {
+	headers []kgo.RecordHeader
+	size    int         // names and values
+	rest    []attribute // those not in the form
+}
+
+// noForm has nothing in it.
+var noForm = Form{rest: allAttributes()}
+
+func allAttributes() []attribute {
+	all := make([]attribute, attributeCount)
+	for a := range all {
+		all[a] = attribute(a)
 	}
+	return all
+}
+
+// NewForm makes a form of the textual attributes of an event that have fields of their own. It returns an [*InvalidError] if one
+// of them is invalid.
+func NewForm(common Event) (*Form, error) {
+	f := &Form{}
+	var bad problems
+	for _, a := range noForm.rest {
+		text := common.text(a)
+		if a != attrSpecVersion && (text == nil || *text == "" || a == attrPartitionKey) {
+			f.rest = append(f.rest, a) // the key of a record is its own
+			continue
+		}
+		if text != nil {
+			common.checkText(a, &bad)
+		}
+		value := common.appendValue(nil, a)
+		f.headers = append(f.headers, kgo.RecordHeader{Key: attributes[a].header, Value: value})
+		f.size += len(attributes[a].name) + len(value)
+	}
+	common.checkBinary(&bad)
+	return f, bad.err()
+}
+
+// Fill is [Event.Fill] for an event of this form, whose attributes that are in the form are not looked at.
+func (f *Form) Fill(r *kgo.Record, e *Event) error {
+	var bad problems
+	present, size := e.check(f, &bad)
+	e.checkBinary(&bad)
 	if err := bad.err(); err != nil {
 		return fmt.Errorf("write event for topic %q: %w", r.Topic, err)
 	}
 	// All values share one buffer: an event costs a few allocations, however many attributes it has.
 	buf := make([]byte, 0, size)
-	headers := make([]kgo.RecordHeader, 0, present)
+	headers := append(make([]kgo.RecordHeader, 0, len(f.headers)+present), f.headers...)
 	r.Key = nil
-	for a := range attributeCount {
+	for _, a := range f.rest {
 		start := len(buf)
 		if buf = e.appendValue(buf, a); len(buf) == start {
 			continue // absent
@@ -173,4 +214,12 @@ func (e *Event) Fill(r *kgo.Record) error {
 		r.Value = []byte{} // nil would be a tombstone
 	}
 	return nil
+}
+
+// checkBinary notes a content type that would turn a binary record into a structured one.
+func (e *Event) checkBinary(bad *problems) {
+	if hasPrefixFold(mediaType(e.DataContentType), structuredAny) {
+		bad.addValue(attributes[attrDataContentType].name,
+			"would turn a binary record into a structured one; write the event with Structured", e.DataContentType)
+	}
 }

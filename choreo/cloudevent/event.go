@@ -357,15 +357,15 @@ func checkExtension(name, value string, bad *problems) {
 // [*InvalidError] with every mistake.
 func (e Event) Validate() error {
 	var bad problems
-	e.check(&bad)
+	e.check(&noForm, &bad)
 	return bad.err()
 }
 
-// check notes every mistake of the event. It returns how many attributes are present, and at least the length of all their
-// values together, as they are written.
-func (e *Event) check(bad *problems) (present, size int) {
-	names := 0
-	for a := range attributeCount {
+// check notes every mistake of the event beyond the form. It returns how many attributes there are beyond it, and at least the
+// length of all their values together, as they are written.
+func (e *Event) check(f *Form, bad *problems) (present, size int) {
+	names := f.size
+	for _, a := range f.rest {
 		text := e.text(a)
 		if text == nil {
 			continue
@@ -379,13 +379,7 @@ func (e *Event) check(bad *problems) (present, size int) {
 		present++
 		names += len(attributes[a].name)
 		size += len(*text)
-		problem := valueProblem(*text, attributes[a].limit)
-		if problem == "" {
-			problem = a.textProblem(*text)
-		}
-		if problem != "" {
-			bad.addValue(attributes[a].name, problem, *text)
-		}
+		e.checkText(a, bad)
 	}
 	if len(e.CausationIDs) > 0 {
 		present++
@@ -407,6 +401,18 @@ func (e *Event) check(bad *problems) (present, size int) {
 	size += length
 	checkTotal(names+size, bad)
 	return present, size
+}
+
+// checkText notes what is wrong with a textual attribute that is present.
+func (e *Event) checkText(a attribute, bad *problems) {
+	text := *e.text(a)
+	problem := valueProblem(text, attributes[a].limit)
+	if problem == "" {
+		problem = a.textProblem(text)
+	}
+	if problem != "" {
+		bad.addValue(attributes[a].name, problem, text)
+	}
 }
 
 // checkNumbers is check for specversion, times and numbers.

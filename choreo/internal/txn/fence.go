@@ -35,6 +35,7 @@ func (f *Fence) Open(task int32) *Incarnation {
 	defer f.mu.Unlock()
 	if f.down != nil {
 		i.closed = true
+		i.down.Store(true)
 		cancel(f.down)
 		return i
 	}
@@ -75,6 +76,7 @@ type Incarnation struct {
 	cancel context.CancelCauseFunc
 
 	home atomic.Pointer[Source]
+	down atomic.Bool // closed, for those who only ask
 
 	// The rest is guarded by fence.mu.
 
@@ -95,12 +97,9 @@ func (i *Incarnation) Task() int32 { return i.task }
 // Context is done when the incarnation is closed; its cause says why.
 func (i *Incarnation) Context() context.Context { return i.ctx }
 
-// Standing reports whether the incarnation is still open.
-func (i *Incarnation) Standing() bool {
-	i.fence.mu.Lock()
-	defer i.fence.mu.Unlock()
-	return !i.closed
-}
+// Standing reports whether the incarnation is still open. It waits for no lock:
+// it is asked for every record, and the gate holds the lock for a whole batch.
+func (i *Incarnation) Standing() bool { return !i.down.Load() }
 
 // SetHome names the source whose offset is committed again with results that
 // have no source of their own, which are a timer's doing: the commit is what
@@ -126,6 +125,7 @@ func (i *Incarnation) close(cause error) {
 		return
 	}
 	i.closed = true
+	i.down.Store(true)
 	delete(i.fence.open, i)
 	i.cancel(cause)
 }

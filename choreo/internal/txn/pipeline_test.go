@@ -176,7 +176,7 @@ func TestTheBrokerIsAway(t *testing.T) {
 	c.Close()
 	d := make(told, 1)
 	r := rig{t: t, ids: map[string][16]byte{"in": {1}}}
-	p.Submit(&Result{Inc: inc, Source: r.source(0, 1), Records: []*kgo.Record{{Topic: "out", Value: []byte("x")}}, Done: func(ok bool) { d <- ok }})
+	p.Submit(&Result{Inc: inc, Source: r.source(0, 1), Records: []*kgo.Record{{Topic: "out", Value: []byte("x")}}, Done: DoneFunc(func(ok bool) { d <- ok })})
 	d.is(t, false)
 	if err := receive(t, failed, "Failed"); isReason(err, ReasonOpen) {
 		t.Errorf("failed with %v", err)

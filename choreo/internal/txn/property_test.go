@@ -162,7 +162,7 @@ func (w *world) own(p int32, inc *Incarnation) (bool, error) {
 			waiting[k] = waiting[k][1:]
 			todo--
 			flying++
-			res := &Result{Inc: inc, Source: src, Offset: int64(o), Done: func(ok bool) { told <- ok }}
+			res := &Result{Inc: inc, Source: src, Offset: int64(o), Done: DoneFunc(func(ok bool) { told <- ok })}
 			if !w.silent(p, o) {
 				res.Records = []*kgo.Record{{Topic: w.out, Key: fmt.Appendf(nil, "%d.%d", p, k), Value: fmt.Appendf(nil, "%d.%d", p, o)}}
 			}

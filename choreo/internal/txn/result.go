@@ -45,10 +45,19 @@ type Result struct {
 	// knows). Calls with true come in the order of submission, on goroutines of
 	// the pipeline; after Run has returned Submit itself calls it. It must not
 	// block nor call the pipeline's Drain or Close, but may Submit.
-	Done func(committed bool)
+	Done Done
 
 	bytes int
 }
+
+// Done is told what became of a result.
+type Done interface{ Done(committed bool) }
+
+// DoneFunc is a function as a Done.
+type DoneFunc func(committed bool)
+
+// Done calls f.
+func (f DoneFunc) Done(committed bool) { f(committed) }
 
 // source is the one whose offset is committed with the result.
 func (r *Result) source() *Source {
@@ -60,7 +69,7 @@ func (r *Result) source() *Source {
 
 func (r *Result) done(committed bool) {
 	if r.Done != nil {
-		r.Done(committed)
+		r.Done.Done(committed)
 	}
 }
 

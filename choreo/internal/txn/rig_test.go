@@ -363,7 +363,7 @@ func (d told) notYet(t testing.TB) {
 // result finishes an offset with outputs of these values to topic out.
 func result(inc *Incarnation, src *Source, offset int64, values ...string) (*Result, told) {
 	d := make(told, 2)
-	res := &Result{Inc: inc, Source: src, Offset: offset, Done: func(ok bool) { d <- ok }}
+	res := &Result{Inc: inc, Source: src, Offset: offset, Done: DoneFunc(func(ok bool) { d <- ok })}
 	for _, v := range values {
 		res.Records = append(res.Records, &kgo.Record{Topic: "out", Key: []byte("key"), Value: []byte(v)})
 	}

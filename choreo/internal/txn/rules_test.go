@@ -118,7 +118,7 @@ func TestRule2StagesRunInInputOrderAndSeveralAreInFlight(t *testing.T) {
 	for k := range 40 {
 		res, d := result(inc, src, int64(k), fmt.Sprint(k))
 		done := res.Done
-		res.Done = func(ok bool) { order = append(order, k); done(ok) } // calls are in turn
+		res.Done = DoneFunc(func(ok bool) { order = append(order, k); done.Done(ok) }) // calls are in turn
 		r.pipe.Submit(res)
 		dones = append(dones, d)
 		waitFor(t, "it to be taken", func() bool { return r.pipe.gatheredNow() == 0 })
