@@ -282,7 +282,7 @@ func (e *engine) dispatch(b *batch) {
 // runsAtOnce is how many runs are allocated together. All of them live as long
 // as any does, and so do the records they came from, which the client too holds
 // by the batch.
-const runsAtOnce = 16
+const runsAtOnce = 8
 
 func (b *batch) newRun() *run {
 	if len(b.runs) == 0 {

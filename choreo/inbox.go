@@ -151,7 +151,7 @@ func (s startRun) handle(r *run) verdict {
 		}
 		return done
 	}
-	rec := r.newRecord(r.e.names.topic(s.event.Topic))
+	rec := &kgo.Record{Topic: r.e.names.topic(s.event.Topic)}
 	if err := r.event.Fill(rec); err != nil {
 		r.deadLetter("", reasonUnsayable, err)
 		return done

@@ -56,8 +56,8 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 	}
 	topic := r.e.names.topic(d.Topic)
 	r.e.tracing.create(r, &ev, topic)
-	rec := r.newRecord(topic)
-	if err := r.e.plan.forms[formKey{d, step, kind}].Fill(rec, &ev); err != nil {
+	rec, space := r.newRecord(topic)
+	if err := r.e.plan.forms[formKey{d, step, kind}].Fill(rec, &ev, space); err != nil {
 		return journal.Event{}, fmt.Errorf("say %s: %w", d.Type, err)
 	}
 	r.records = append(r.records, rec)

@@ -60,6 +60,7 @@ type run struct {
 	own struct {
 		ctx     runContext
 		record  kgo.Record
+		space   cloudevent.Space
 		records [2]*kgo.Record
 	}
 }
@@ -88,14 +89,13 @@ func (r *run) begin(e *engine, in *input, rec *kgo.Record, h *hearing) {
 	r.records = r.own.records[:0]
 }
 
-// newRecord is a record to be said.
-func (r *run) newRecord(topic string) *kgo.Record {
-	rec := &r.own.record
-	if rec.Topic != "" { // used
-		rec = new(kgo.Record)
+// newRecord is a record to be said, with space for its headers.
+func (r *run) newRecord(topic string) (*kgo.Record, *cloudevent.Space) {
+	if r.own.record.Topic != "" { // used
+		return &kgo.Record{Topic: topic}, nil
 	}
-	rec.Topic = topic
-	return rec
+	r.own.record.Topic = topic
+	return &r.own.record, &r.own.space
 }
 
 // flowOf is the correlation id of an event; one that has none is the start of

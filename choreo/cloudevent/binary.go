@@ -138,7 +138,7 @@ func (e Event) Record(topic string) (*kgo.Record, error) {
 
 // Fill is Record for a record that is there already: it sets its key, value and headers, whatever they were, or on an error
 // nothing. The key and the values of the headers share memory.
-func (e *Event) Fill(r *kgo.Record) error { return noForm.Fill(r, e) }
+func (e *Event) Fill(r *kgo.Record) error { return noForm.Fill(r, e, nil) }
 
 // Form is what many events have in common: checked and encoded once, it makes writing them cheap. The records share the values
 // of its headers. It does not change and may be used by any number of goroutines. Make one with [NewForm].
@@ -181,8 +181,26 @@ func NewForm(common Event) (*Form, error) {
 	return f, bad.err()
 }
 
-// Fill is [Event.Fill] for an event of this form, whose attributes that are in the form are not looked at.
-func (f *Form) Fill(r *kgo.Record, e *Event) error {
+// Space is memory for the headers of one record, to be part of something that is allocated anyway.
+type Space struct {
+	headers [20]kgo.RecordHeader
+	values  [256]byte
+}
+
+// of returns memory for so many headers and bytes of values: new one where the space does not do or is nil.
+func (s *Space) of(headers, values int) ([]kgo.RecordHeader, []byte) {
+	if s == nil || headers > len(s.headers) {
+		return make([]kgo.RecordHeader, 0, headers), make([]byte, 0, values)
+	}
+	if values > len(s.values) {
+		return s.headers[:0], make([]byte, 0, values)
+	}
+	return s.headers[:0], s.values[:0]
+}
+
+// Fill is [Event.Fill] for an event of this form, whose attributes that are in the form are not looked at. The record takes the
+// space, which may be nil, and nothing else may use it from then on.
+func (f *Form) Fill(r *kgo.Record, e *Event, space *Space) error {
 	var bad problems
 	present, size := e.check(f, &bad)
 	e.checkBinary(&bad)
@@ -190,8 +208,8 @@ func (f *Form) Fill(r *kgo.Record, e *Event) error {
 		return fmt.Errorf("write event for topic %q: %w", r.Topic, err)
 	}
 	// All values share one buffer: an event costs a few allocations, however many attributes it has.
-	buf := make([]byte, 0, size)
-	headers := append(make([]kgo.RecordHeader, 0, len(f.headers)+present), f.headers...)
+	headers, buf := space.of(len(f.headers)+present, size)
+	headers = append(headers, f.headers...)
 	r.Key = nil
 	for _, a := range f.rest {
 		start := len(buf)

@@ -147,7 +147,7 @@ func (f *forwarder) forward(fetches kgo.Fetches) error {
 	f.flying.Add(int64(n))
 	results, batch := make([]txn.Result, n), make([]*txn.Result, 0, n)
 	outputs := make([]*kgo.Record, n)
-	committed := f.committed // one value for all
+	committed := txn.DoneFunc(f.committed) // one value for all
 	var failed error
 	fetches.EachTopic(func(t kgo.FetchTopic) {
 		t.EachPartition(func(p kgo.FetchPartition) {
