@@ -47,7 +47,8 @@ func (w *World) config(host *simnet.Host, service, name string) choreo.Config {
 	}
 	// The world's own.
 	c.Brokers, c.TopicPrefix, c.Listen = w.cluster.Addrs(), "", host.Listen
-	c.ClientOptions = append(slices.Clip(c.ClientOptions), kgo.Dialer(host.Dial), kgo.FetchMaxWait(fetchWait))
+	c.ClientOptions = append(slices.Clip(c.ClientOptions), kgo.Dialer(host.Dial), kgo.FetchMaxWait(fetchWait),
+		kgo.DisableClientMetrics())
 	return c
 }
 

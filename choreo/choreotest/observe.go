@@ -115,7 +115,7 @@ func (w *World) observe() (*observer, error) {
 		o.next[t.name] = map[int32]int64{}
 	}
 	var err error
-	o.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...), kgo.Dialer(w.outside.Dial), kgo.ConsumeTopics(names...),
+	o.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...), kgo.Dialer(w.outside.Dial), kgo.DisableClientMetrics(), kgo.ConsumeTopics(names...),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(fetchWait),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 	if err != nil {

@@ -120,7 +120,7 @@ const (
 	envSeeds    = "CHOREO_SEEDS"    // run so many seeds
 	envSchedule = "CHOREO_SCHEDULE" // with these faults in place of the seed's: as text, or @file
 	envMinimize = "CHOREO_MINIMIZE" // make so many runs to find the faults that suffice; 0: none
-	envLog      = "CHOREO_LOG"      // all: show all that is kept of what was logged
+	envLog      = "CHOREO_LOG"      // all: show all that is kept of what was logged, of runs that pass too
 )
 
 // Simulate runs whole services, several instances of each, against a cluster of

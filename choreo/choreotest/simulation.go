@@ -6,6 +6,8 @@ import (
 	"math/rand"
 	"os"
 	"runtime"
+	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/cryptotest"
@@ -95,6 +97,9 @@ func (s *simulation) runSeed(t *testing.T, seed uint64, total *totals) {
 		seed, len(r.flows), r.events, len(faults), r.simulated.Round(time.Second), r.real.Round(time.Millisecond),
 		r.simulated.Seconds()/r.real.Seconds())
 	total.add(r)
+	if os.Getenv(envLog) == "all" && len(r.violations) == 0 {
+		t.Log(strings.Join(r.log, "\n"))
+	}
 	if len(r.violations) > 0 {
 		t.Fatal(s.report(t, seed, r))
 	}
@@ -142,6 +147,8 @@ func (s *simulation) run(t *testing.T, seed uint64, faults schedule.Schedule) (r
 	// One thread: nothing is gained by more in one bubble, and the goroutines
 	// take their turns more alike.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	// A run makes much garbage and keeps little.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	seedRandom(t, seed)
 	if s.Reset != nil {
 		s.Reset()

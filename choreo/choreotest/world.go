@@ -38,6 +38,7 @@ type World struct {
 	closing chan struct{} // closed when nobody is started any more
 
 	processes sync.WaitGroup // that run, or are to be started again
+	helpers   sync.WaitGroup // that end with ctx
 
 	mu         sync.Mutex
 	instances  []*instance
@@ -99,10 +100,12 @@ func (w *World) run() (r result) {
 	w.settle()
 	w.stopAll()
 	w.see.close()
-	w.client.Close()
 	h := w.history()
 	r.history, r.flows, r.events = h, h.flows, h.events
 	r.violations = append(h.check(w.sim), w.checkFlows(h)...)
+	end()
+	w.helpers.Wait()
+	w.client.Close()
 	w.cluster.Close()
 	w.network.Close()
 	// What is on its way still falls due within this time.
@@ -117,7 +120,7 @@ func (w *World) open() (err error) {
 		return err
 	}
 	w.outside = w.network.Host("world")
-	if w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...), kgo.Dialer(w.outside.Dial), kgo.ProducerLinger(0),
+	if w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...), kgo.Dialer(w.outside.Dial), kgo.DisableClientMetrics(), kgo.ProducerLinger(0),
 		kgo.ProducerBatchMaxBytes(16<<20), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil))); err != nil {
 		return err
 	}
@@ -135,6 +138,11 @@ func (w *World) open() (err error) {
 	if w.see, err = w.observe(); err != nil {
 		return err
 	}
+	j := &joins{cluster: w.cluster, admin: w.admin}
+	for _, s := range w.sim.services {
+		j.groups = append(j.groups, s.name)
+	}
+	w.helpers.Go(func() { j.watch(w.ctx) })
 	for _, s := range w.sim.services {
 		for n := range s.Instances {
 			w.addInstance(s, n).start()
