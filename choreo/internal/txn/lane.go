@@ -24,27 +24,43 @@ type lane struct {
 	client *kgo.Client
 	turns  [stages]chan struct{}
 	next   *lane
+	last   outcome // of its last transaction before it was made
 
 	batch []*Result // reused
 }
 
-// open makes the lane's client and initializes its transactional id, which ends
-// what a predecessor left open and fences its late requests. ctx bounds it.
-func (p *Pipeline) open(ctx context.Context, number int) (*lane, error) {
+func (p *Pipeline) newLane(number int) *lane {
 	l := &lane{number: number, id: p.cfg.TransactionalID(number)}
 	for s := range l.turns {
 		l.turns[s] = make(chan struct{}, 1)
 	}
-	return l, p.connect(ctx, l)
+	return l
 }
 
-// connect gives the lane a new client.
-func (p *Pipeline) connect(ctx context.Context, l *lane) error {
+// open makes the lane's client and initializes its transactional id, which ends
+// what a predecessor left open and fences its late requests. ctx bounds it; when
+// it fails it is called again.
+func (p *Pipeline) open(ctx context.Context, l *lane) error {
+	client, err := p.newClient(l.id)
+	if err != nil {
+		return fmt.Errorf("making the client of %s: %w", l.id, err)
+	}
+	if l.last == unknown {
+		l.last, err = lastOutcome(ctx, client, l.id)
+	}
+	if err == nil && l.last != never {
+		err = p.settleGroup(ctx, client, l.id, l.last)
+	}
+	if err != nil {
+		p.discard(client)
+		return err
+	}
+	return p.connect(ctx, l, client)
+}
+
+// connect gives the lane a client: this one, or one after it.
+func (p *Pipeline) connect(ctx context.Context, l *lane, client *kgo.Client) error {
 	for {
-		client, err := p.newClient(l.id)
-		if err != nil {
-			return fmt.Errorf("making the client of %s: %w", l.id, err)
-		}
 		id, epoch, err := client.ProducerID(ctx)
 		if err == nil && id < 0 {
 			err = errors.New("the broker gave no producer id")
@@ -58,6 +74,9 @@ func (p *Pipeline) connect(ctx context.Context, l *lane) error {
 			return nil
 		}
 		p.discard(client) // the next initialization gets a new id and epoch 0
+		if client, err = p.newClient(l.id); err != nil {
+			return fmt.Errorf("making the client of %s: %w", l.id, err)
+		}
 	}
 }
 
@@ -77,7 +96,11 @@ func (p *Pipeline) renew(ctx context.Context, l *lane) error {
 	}
 	p.discard(l.client)
 	l.client = nil
-	return p.connect(ctx, l)
+	client, err := p.newClient(l.id)
+	if err != nil {
+		return fmt.Errorf("making the client of %s: %w", l.id, err)
+	}
+	return p.connect(ctx, l, client)
 }
 
 // discard closes a client in the background: it neither flushes nor aborts, but
@@ -123,27 +146,61 @@ func (p *Pipeline) options(transactionalID string) []kgo.Opt {
 // is still going to be ended.
 func (p *Pipeline) deadline() time.Duration { return p.cfg.Timeout / 10 * 8 }
 
-// openAll makes all lanes side by side, or none.
-func (p *Pipeline) openAll(ctx context.Context) ([]*lane, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
-	defer cancel()
+// openAll makes all lanes side by side, each again and again until it works: one
+// that gets no answer does not hold up the others, which stay as they are. It
+// reports every failure in turn and returns nil when the pipeline is to stop.
+func (p *Pipeline) openAll(failed func(error)) []*lane {
 	lanes := make([]*lane, p.cfg.Lanes)
-	errs := make([]error, p.cfg.Lanes)
+	failures, opened := make(chan error), make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range lanes {
-		wg.Go(func() { lanes[i], errs[i] = p.open(ctx, i) })
+		wg.Go(func() { lanes[i] = p.openPersistently(i, failures) })
 	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		for _, l := range lanes {
-			p.discard(l.client)
+	go func() {
+		defer close(opened)
+		wg.Wait()
+	}()
+	for all := false; !all; {
+		select {
+		case err := <-failures:
+			failed(err)
+		case <-opened:
+			all = true
 		}
-		return nil, err
+	}
+	if p.ctx.Err() != nil {
+		for _, l := range lanes {
+			if l != nil {
+				p.discard(l.client)
+			}
+		}
+		return nil
 	}
 	for i, l := range lanes {
 		l.next = lanes[(i+1)%len(lanes)]
 	}
-	return lanes, nil
+	return lanes
+}
+
+// openPersistently makes one lane. It returns nil when the pipeline is to stop.
+func (p *Pipeline) openPersistently(number int, failures chan<- error) *lane {
+	l := p.newLane(number)
+	backoff := newBackoff(p.cfg.RetryMin, p.cfg.RetryMax)
+	for {
+		ctx, cancel := context.WithTimeout(p.ctx, p.cfg.Timeout)
+		err := p.open(ctx, l)
+		cancel()
+		switch {
+		case err == nil:
+			return l
+		case p.ctx.Err() != nil:
+			return nil
+		}
+		failures <- err
+		if pause(p.ctx, backoff.next(), err) != nil {
+			return nil
+		}
+	}
 }
 
 // laneLogger passes warnings of a lane's client on, and what the client says of

@@ -71,7 +71,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	told := false // Failed was called for this outage
 	failing := newBackoff(p.cfg.RetryMin, p.cfg.RetryMax)
 	for p.ctx.Err() == nil {
-		lanes := p.openPersistently(&told)
+		lanes := p.makeLanes(&told)
 		if lanes == nil {
 			break
 		}
@@ -133,35 +133,21 @@ func (p *Pipeline) serve(s *session) *Error {
 	return cause
 }
 
-// openPersistently makes the lanes, again and again until it works. It returns
-// nil when the pipeline is to stop.
-func (p *Pipeline) openPersistently(told *bool) (lanes []*lane) {
-	backoff := newBackoff(p.cfg.RetryMin, p.cfg.RetryMax)
+// makeLanes makes the lanes, for as long as it takes, and tells of the outage
+// once. It returns nil when the pipeline is to stop.
+func (p *Pipeline) makeLanes(told *bool) (lanes []*lane) {
 	p.whileDropping(func() {
-		for {
-			var err error
-			if lanes, err = p.openAll(p.ctx); err == nil || p.ctx.Err() != nil {
-				return
-			}
+		lanes = p.openAll(func(err error) {
 			failure := &Error{Reason: ReasonOpen, Err: err}
 			p.cfg.Observer.Failed(ReasonOpen)
-			p.cfg.Logger.Warn("the lanes cannot be made: trying again", "error", err)
+			p.cfg.Logger.Warn("a lane cannot be made: trying again", "error", err)
 			if !*told {
 				*told = true
 				p.cfg.Fence.CloseAll(failure)
 				p.cfg.Failed(failure)
 			}
-			if pause(p.ctx, backoff.next(), err) != nil {
-				return
-			}
-		}
+		})
 	})
-	if p.ctx.Err() != nil {
-		for _, l := range lanes {
-			p.discard(l.client)
-		}
-		return nil
-	}
 	return lanes
 }
 

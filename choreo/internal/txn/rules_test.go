@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -380,8 +381,12 @@ func TestRule5AFailureEndsItAndAllAfterItAndNothingBefore(t *testing.T) {
 				t.Errorf("the incarnation stands, or is closed for another cause: %v", context.Cause(inc.Context()))
 			}
 			r.isReady()
-			if got := r.calls(kInit); len(got) != 4 {
-				t.Errorf("%d lanes were initialized anew, want all 4", len(got))
+			anew := map[string]bool{}
+			for _, c := range r.calls(kInit) {
+				anew[c.txn] = true
+			}
+			if len(anew) != 4 {
+				t.Errorf("%d lanes were initialized anew, want all 4", len(anew))
 			}
 			for _, c := range r.calls(kEnd) {
 				if !c.req.(*kmsg.EndTxnRequest).Commit {
@@ -546,4 +551,35 @@ func TestRule9TransactionVersion2IsRequired(t *testing.T) {
 	if want := "kafka-features.sh --bootstrap-server <broker> upgrade --feature transaction.version=2"; !strings.Contains(err.Error(), want) {
 		t.Errorf("%q does not name the remedy %q", err, want)
 	}
+}
+
+func TestRule5ALaneWithoutAnswerDoesNotHoldUpTheOthers(t *testing.T) {
+	r := newRig(t, rigConfig{idle: true})
+	held, release := make(chan call, 100), make(chan struct{})
+	var refused atomic.Int64
+	r.intercept(func(c call) (kmsg.Response, error, bool) {
+		if c.key == kInit && c.txn == "payment/0/2" && refused.Add(1) <= 3 {
+			return refusal(c.req, kerr.TransactionalIDAuthorizationFailed), nil, true
+		}
+		if c.key == kInit && c.txn == "payment/0/1" {
+			return r.hold(held, release)(c)
+		}
+		return nil, nil, false
+	})
+	r.start()
+	receive(t, held, "the initialization of the second lane")
+	r.hasFailed(ReasonOpen)
+	waitFor(t, "the third lane to be tried until it works", func() bool { return refused.Load() >= 4 })
+	close(release)
+	r.isReady()
+	asked := map[string]int{}
+	for _, c := range r.calls(kInit) {
+		asked[c.txn]++
+	}
+	for id, n := range map[string]int{"payment/0/0": 1, "payment/0/1": 1, "payment/0/2": 4, "payment/0/3": 1} {
+		if asked[id] != n {
+			t.Errorf("%s was initialized %d times, want %d", id, asked[id], n)
+		}
+	}
+	r.submit(r.fence.Open(0), r.source(0, 1), 0, "a").is(t, true)
 }
