@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -25,11 +26,12 @@ func TestPendingOffsetsWithoutTransactionAreEndedNeedsDocker(t *testing.T) {
 
 	verify := "transaction.partition.verification.enable"
 	w.setBrokers(kadm.AlterConfig{Name: verify, Value: kadm.StringPtr("false")})
-	for _, lane := range []string{"0", "3"} {
-		w.leavePending("work", w.prefix+"work/work-0/"+lane, unread)
+	lanes := []string{w.prefix + "work/work-0/0", w.prefix + "work/work-0/3"}
+	for _, id := range lanes {
+		w.leavePending("work", id, unread)
 	}
 	w.setBrokers(kadm.AlterConfig{Op: kadm.DeleteConfig, Name: verify})
-	if open := w.openTransactions("work"); len(open) != 0 {
+	if open := w.openTransactions("work"); slices.Contains(open, lanes[0]) || slices.Contains(open, lanes[1]) {
 		t.Fatalf("the coordinator knows of %v", open)
 	}
 	if !w.unstable("work") {

@@ -51,6 +51,8 @@ type rig struct {
 	t       testing.TB
 	cluster *kfake.Cluster
 	opts    []kgo.Opt
+	real    bool   // the brokers are Kafka's
+	prefix  string // of topics and the group; empty on the embedded cluster
 	ids     map[string][16]byte
 	member  *kgo.Client
 	admin   *kgo.Client
@@ -152,10 +154,10 @@ func (r *rig) client(opts ...kgo.Opt) *kgo.Client {
 // join makes the member of the group.
 func (r *rig) join() {
 	assigned := make(chan struct{}, 100)
-	r.member = r.client(kgo.ConsumerGroup(group), kgo.ConsumeTopics("in"), kgo.DisableAutoCommit(),
+	r.member = r.client(kgo.ConsumerGroup(r.prefix+group), kgo.ConsumeTopics(r.prefix+"in"), kgo.DisableAutoCommit(),
 		kgo.HeartbeatInterval(50*time.Millisecond), kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { assigned <- struct{}{} }))
-	r.member.PauseFetchTopics("in")
+	r.member.PauseFetchTopics(r.prefix + "in")
 	receive(r.t, assigned, "an assignment")
 }
 
@@ -338,7 +340,7 @@ func (r *rig) source(p int32, begun int) *Source {
 	for o := range begun {
 		tr.Begin(int64(o), 7)
 	}
-	return &Source{Topic: "in", TopicID: r.ids["in"], Partition: p, Offsets: tr}
+	return &Source{Topic: r.prefix + "in", TopicID: r.ids[r.prefix+"in"], Partition: p, Offsets: tr}
 }
 
 // told is what Done was called with.
@@ -379,26 +381,31 @@ func (r *rig) submit(inc *Incarnation, src *Source, offset int64, values ...stri
 // committed is what the group has committed for input partition p, stable.
 func (r *rig) committed(p int32) (int64, string) {
 	r.t.Helper()
+	at, metadata, err := r.fetchStable(p)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return at, metadata
+}
+
+func (r *rig) fetchStable(p int32) (int64, string, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.RequireStable = true
 	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = group
+	g.Group = r.prefix + group
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
-	gt.Topic, gt.TopicID, gt.Partitions = "in", r.ids["in"], []int32{p}
+	gt.Topic, gt.TopicID, gt.Partitions = r.prefix+"in", r.ids[r.prefix+"in"], []int32{p}
 	g.Topics = append(g.Topics, gt)
 	req.Groups = append(req.Groups, g)
 	resp, err := req.RequestWith(r.t.Context(), r.admin)
 	if err != nil {
-		r.t.Fatal(err)
+		return -1, "", err
 	}
 	got := resp.Groups[0].Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(got.ErrorCode); err != nil {
-		r.t.Fatal(err)
-	}
 	if got.Metadata == nil {
-		return got.Offset, ""
+		got.Metadata = new(string)
 	}
-	return got.Offset, *got.Metadata
+	return got.Offset, *got.Metadata, kerr.ErrorForCode(got.ErrorCode)
 }
 
 func (r *rig) hasCommitted(p int32, want int64) {

@@ -1,0 +1,402 @@
+package txn
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/internal/offsets"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// The directed tests are of what random faults hardly meet. They look at a
+// broker from outside only, through the wire, and so run on the embedded one
+// and, with KAFKA_BROKERS, on real ones.
+
+func directed(t *testing.T, test func(t *testing.T, r *rig, w *wire)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		r, w := newWiredRig(t, c.ListenAddrs())
+		test(t, r, w)
+	})
+	if brokers := os.Getenv("KAFKA_BROKERS"); brokers != "" {
+		t.Run("kafka", func(t *testing.T) {
+			r, w := newWiredRig(t, strings.Split(brokers, ","))
+			r.real = true
+			test(t, r, w)
+		})
+	}
+}
+
+// newWiredRig makes topics, a member and a pipeline whose lanes go through the
+// wire. A transaction that gets no answer fails after 1.6 s.
+func newWiredRig(t *testing.T, brokers []string) (*rig, *wire) {
+	t.Helper()
+	w := &wire{t: t}
+	r := &rig{t: t, fence: new(Fence), prefix: fmt.Sprintf("directed%d.", time.Now().UnixNano()), ids: map[string][16]byte{},
+		opts: []kgo.Opt{kgo.SeedBrokers(brokers...)}, ready: make(chan struct{}, 100), failed: make(chan error, 100), ran: make(chan error, 1)}
+	r.admin = r.client()
+	adm := kadm.NewClient(r.admin)
+	made, err := adm.CreateTopics(t.Context(), 4, 1, nil, r.prefix+"in", r.prefix+"out")
+	if err == nil {
+		err = made.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = adm.DeleteTopics(t.Context(), r.prefix+"in", r.prefix+"out") })
+	waitFor(t, "the topics", func() bool {
+		there, err := adm.ListTopics(t.Context(), r.prefix+"in", r.prefix+"out")
+		for name, d := range there {
+			r.ids[name] = d.ID
+			if d.Err != nil || len(d.Partitions) != 4 {
+				return false
+			}
+		}
+		return err == nil
+	})
+	r.join()
+	r.rerun(w)
+	return r, w
+}
+
+// rerun makes a pipeline in place of the last one, if any, as a restart does.
+func (r *rig) rerun(w *wire) {
+	r.t.Helper()
+	p, err := New(Config{
+		Fence: r.fence, Group: r.prefix + group, Membership: r.member.GroupMetadata,
+		TransactionalID: func(lane int) string { return fmt.Sprintf("%spayment/0/%d", r.prefix, lane) },
+		ClientOptions:   append(slices.Clip(r.opts), kgo.Dialer(w.dial)),
+		Lanes:           2,
+		Timeout:         2 * time.Second,
+		SilentAfter:     time.Hour,
+		Gather:          -1,
+		RetryMin:        time.Millisecond,
+		RetryMax:        10 * time.Millisecond,
+		Ready:           func() { r.ready <- struct{}{} },
+		Failed:          func(cause error) { r.failed <- cause },
+		Logger:          slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.pipe = p
+	ran := make(chan error, 1)
+	go func() { ran <- p.Run(r.t.Context()) }()
+	r.t.Cleanup(func() {
+		w.set(nil)
+		p.Close()
+		<-ran
+	})
+	r.isReady()
+}
+
+// say submits the result of an offset that says its own number.
+func (r *rig) say(inc *Incarnation, src *Source, offset int64) told {
+	res, d := result(inc, src, offset, fmt.Sprint(offset))
+	for _, rec := range res.Records {
+		rec.Topic = r.prefix + rec.Topic
+	}
+	r.pipe.Submit(res)
+	return d
+}
+
+// opened is a task opened from what the broker says, as the runtime does it,
+// with that many offsets more handed out.
+func (r *rig) opened(p int32, more int) (*Incarnation, *Source) {
+	r.t.Helper()
+	inc := r.fence.Open(p)
+	at, metadata := r.stable(p)
+	tr, err := offsets.New(max(at, 0), metadata)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for o := range more {
+		tr.Begin(max(at, 0)+int64(o), 0)
+	}
+	return inc, &Source{Topic: r.prefix + "in", TopicID: r.ids[r.prefix+"in"], Partition: p, Offsets: tr}
+}
+
+// stable waits until nothing of the group is pending.
+func (r *rig) stable(p int32) (at int64, metadata string) {
+	r.t.Helper()
+	waitFor(r.t, "stable offsets", func() (ok bool) {
+		var err error
+		if at, metadata, err = r.fetchStable(p); err != nil && !errors.Is(err, kerr.UnstableOffsetCommit) {
+			r.t.Fatal(err)
+		}
+		return err == nil
+	})
+	return at, metadata
+}
+
+func (r *rig) is(p int32, at int64, outputs ...string) {
+	r.t.Helper()
+	if got, _ := r.stable(p); got != at {
+		r.t.Fatalf("partition %d is committed at %d, want %d", p, got, at)
+	}
+	got := r.values(r.prefix + "out")
+	slices.Sort(got)
+	equal(r.t, "outputs", got, outputs)
+}
+
+// refusedLate checks that a late request was fenced.
+func refusedLate(t *testing.T, resp kmsg.Response) {
+	t.Helper()
+	code := resp.(*kmsg.TxnOffsetCommitResponse).Topics[0].Partitions[0].ErrorCode
+	if err := kerr.ErrorForCode(code); !errors.Is(err, kerr.InvalidProducerEpoch) && !errors.Is(err, kerr.ProducerFenced) {
+		t.Fatalf("the late request was answered with %v, want it fenced", err)
+	}
+}
+
+// A batch was polled before its task moved to another instance and back, and is
+// handed in afterwards: the generation is current and the broker would take it.
+func TestDirectedABatchOfAnEarlierOwnershipIsNotCommitted(t *testing.T) {
+	directed(t, func(t *testing.T, r *rig, _ *wire) {
+		before, polled := r.opened(0, 3)
+		before.Close(errRevoked) // and another instance handles 0 to 4
+		between, theirs := r.opened(0, 5)
+		for o := range 5 {
+			r.say(between, theirs, int64(o)).is(t, true)
+		}
+		between.Close(errRevoked)
+		now, ours := r.opened(0, 1)
+		r.say(before, polled, 0).is(t, false)
+		r.is(0, 5, "0", "1", "2", "3", "4")
+		r.say(now, ours, 5).is(t, true)
+		r.is(0, 6, "0", "1", "2", "3", "4", "5")
+	})
+}
+
+// The broker has done a TxnOffsetCommit, its answer is lost: whatever it did is
+// void, once.
+func TestDirectedTxnOffsetCommitExecutedAnswerLost(t *testing.T) {
+	directed(t, func(t *testing.T, r *rig, w *wire) {
+		inc, src := r.opened(0, 2)
+		r.say(inc, src, 0).is(t, true)
+		w.first(kTxnCommit, unanswered)
+		r.say(inc, src, 1).is(t, false)
+		r.hasFailed(ReasonNoAnswer)
+		r.isReady()
+		r.is(0, 1, "0")
+		inc, src = r.opened(0, 1)
+		r.say(inc, src, 1).is(t, true)
+		r.is(0, 2, "0", "1")
+	})
+}
+
+// A TxnOffsetCommit, or its duplicate, comes late: after its lane was made anew,
+// and after later offsets were committed. It neither rewinds nor blocks. (Until
+// its transaction's marker is written a broker takes it for a part of that.)
+func TestDirectedLateTxnOffsetCommitIsFenced(t *testing.T) {
+	for _, what := range []fate{lost, unanswered, pass} {
+		t.Run([]string{"duplicate of an answered one", "never delivered before", "duplicate of an unanswered one"}[what], func(t *testing.T) {
+			directed(t, func(t *testing.T, r *rig, w *wire) {
+				inc, src := r.opened(0, 6)
+				caught := w.first(kTxnCommit, what)
+				d := r.say(inc, src, 0)
+				late := receive(t, caught, "the TxnOffsetCommit")
+				if d.is(t, what == pass); what != pass {
+					r.hasFailed(ReasonNoAnswer)
+					r.isReady()
+					inc, src = r.opened(0, 6)
+					refusedLate(t, w.deliver(late))
+					r.say(inc, src, 0).is(t, true)
+				}
+				r.stable(0)
+				refusedLate(t, w.deliver(late))
+				for o := 1; o < 5; o++ {
+					r.say(inc, src, int64(o)).is(t, true)
+				}
+				refusedLate(t, w.deliver(late))
+				r.is(0, 5, "0", "1", "2", "3", "4")
+				r.say(inc, src, 5).is(t, true)
+				r.is(0, 6, "0", "1", "2", "3", "4", "5")
+			})
+		})
+	}
+}
+
+// Whether an EndTxn was carried out nobody says: the broker is asked, by its
+// committed offsets, and nothing is said twice or lost.
+func TestDirectedEndTxnOutcomeUnknown(t *testing.T) {
+	for _, done := range []bool{true, false} {
+		t.Run(map[bool]string{true: "executed", false: "not executed"}[done], func(t *testing.T) {
+			directed(t, func(t *testing.T, r *rig, w *wire) {
+				inc, src := r.opened(0, 1)
+				what := map[bool]fate{true: unanswered, false: lost}[done]
+				w.every(kEnd, what)
+				r.say(inc, src, 0).is(t, false)
+				w.set(nil)
+				r.hasFailed(ReasonNoAnswer)
+				r.isReady()
+				if done {
+					r.is(0, 1, "0")
+					return
+				}
+				r.is(0, -1)
+				inc, src = r.opened(0, 1)
+				r.say(inc, src, 0).is(t, true)
+				r.is(0, 1, "0")
+			})
+		})
+	}
+}
+
+// A process dies between TxnOffsetCommit and Produce. Its successor ends the
+// transaction; what was handed in is handled once.
+func TestDirectedLaneDeadBetweenTxnOffsetCommitAndProduce(t *testing.T) {
+	directed(t, func(t *testing.T, r *rig, w *wire) {
+		inc, src := r.opened(0, 1)
+		caught := w.every(kProduce, lost)
+		d := r.say(inc, src, 0)
+		receive(t, caught, "the Produce")
+		r.pipe.Close()
+		d.is(t, false)
+		w.set(nil)
+		r.rerun(w)
+		r.is(0, -1)
+		inc, src = r.opened(0, 1)
+		r.say(inc, src, 0).is(t, true)
+		r.is(0, 1, "0")
+	})
+}
+
+// Somebody initializes a lane's transactional id while its transaction is under
+// way, as a successor does that finds it blocking: the transaction fails as a
+// whole, wherever it was.
+func TestDirectedProducerEpochBumpedInMidTransaction(t *testing.T) {
+	for _, before := range []int16{kProduce, kEnd} {
+		t.Run("before "+kmsg.NameForKey(before), func(t *testing.T) {
+			directed(t, func(t *testing.T, r *rig, w *wire) {
+				inc, src := r.opened(0, 1)
+				var hit atomic.Bool
+				w.set(func(f *frame) fate {
+					if f.key == before && !hit.Swap(true) {
+						r.bump(r.prefix + "payment/0/0")
+					}
+					return pass
+				})
+				r.say(inc, src, 0).is(t, false)
+				r.hasFailed(ReasonFenced)
+				r.isReady()
+				r.is(0, -1)
+				inc, src = r.opened(0, 1)
+				r.say(inc, src, 0).is(t, true)
+				r.is(0, 1, "0")
+			})
+		})
+	}
+}
+
+// bump initializes a transactional id from outside.
+func (r *rig) bump(id string) {
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.TransactionTimeoutMillis = &id, -1, -1, 10_000
+	err := repeat(r.t.Context(), func() (int16, error) {
+		resp, err := req.RequestWith(r.t.Context(), r.admin)
+		if err != nil {
+			return 0, err
+		}
+		return resp.ErrorCode, nil
+	})
+	if err != nil {
+		r.t.Error(err)
+	}
+}
+
+// The metadata of a partition is full: that is what the broker must still take,
+// and room comes when the gap closes.
+func TestDirectedMetadataFull(t *testing.T) {
+	directed(t, func(t *testing.T, r *rig, _ *wire) {
+		inc, src := r.opened(0, 0)
+		next := int64(0)
+		for ; src.Offsets.Room(); next++ {
+			src.Offsets.Begin(next, 0)
+			if next%2 == 1 { // the even ones stay unfinished
+				res, _ := result(inc, src, next)
+				r.pipe.Submit(res)
+			}
+			if next%500 == 499 {
+				if err := r.pipe.Drain(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		r.say(inc, src, 0).is(t, true)
+		at, metadata := r.stable(0)
+		if at != 2 || len(metadata) < 2000 || len(metadata) > 4096 {
+			t.Fatalf("committed at %d with %d bytes of metadata after %d records", at, len(metadata), next)
+		}
+		for o := int64(2); o < next; o += 2 {
+			res, _ := result(inc, src, o)
+			r.pipe.Submit(res)
+		}
+		if err := r.pipe.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if at, metadata := r.stable(0); !src.Offsets.Room() || at < next-1 || metadata != "" {
+			t.Errorf("after the gaps are closed: room %v, committed at %d of %d with metadata %q", src.Offsets.Room(), at, next, metadata)
+		}
+	})
+}
+
+// What the coordinator says of a lane's last transaction is how an empty one
+// that touches the group ends, before the lane is used.
+func TestDirectedWhatALaneLeftPendingIsEndedAsItsTransactionWas(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		prepare func(r *rig, w *wire, inc *Incarnation, src *Source)
+		ends    int
+	}{
+		{"committed", func(r *rig, _ *wire, inc *Incarnation, src *Source) { r.say(inc, src, 0).is(r.t, true) }, 1},
+		{"open", func(r *rig, w *wire, inc *Incarnation, src *Source) {
+			caught := w.every(kProduce, lost)
+			r.say(inc, src, 0)
+			receive(r.t, caught, "the Produce")
+		}, 0},
+		{"none", func(*rig, *wire, *Incarnation, *Source) {}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			directed(t, func(t *testing.T, r *rig, w *wire) {
+				inc, src := r.opened(0, 1)
+				c.prepare(r, w, inc, src)
+				r.pipe.Close()
+				added, ended := make(chan struct{}, 10), make(chan struct{}, 10)
+				w.set(func(f *frame) fate {
+					switch f.key {
+					case 25: // AddOffsetsToTxn
+						added <- struct{}{}
+					case kEnd:
+						ended <- struct{}{}
+					}
+					return pass
+				})
+				r.rerun(w)
+				ends := c.ends
+				if !r.real { // the embedded broker forgets how a transaction ended
+					ends = 0
+				}
+				if len(added) != 2 || len(ended) != ends {
+					t.Errorf("%d lanes touched the group, want 2; %d committed, want %d", len(added), len(ended), ends)
+				}
+			})
+		})
+	}
+}
