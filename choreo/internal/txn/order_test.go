@@ -95,12 +95,12 @@ func TestResultsAreToldInOrder(t *testing.T) {
 		var together []*Result
 		for o := first; o < first+10; o++ {
 			res, _ := result(inc, src, o, fmt.Sprint(o))
-			res.Done = func(bool) {
+			res.Done = DoneFunc(func(bool) {
 				mu.Lock()
 				order = append(order, o)
 				mu.Unlock()
 				done <- struct{}{}
-			}
+			})
 			together = append(together, res)
 		}
 		r.pipe.SubmitAll(together)
