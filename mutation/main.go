@@ -144,7 +144,8 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 	}
 	defer func() { _ = os.RemoveAll(r.work) }()
 
-	ctx, cancel := context.WithCancelCause(ctx)
+	whole := ctx
+	ctx, cancel := context.WithCancelCause(whole)
 	defer cancel(nil)
 	var (
 		mu      sync.Mutex
@@ -158,7 +159,7 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 		wg.Go(func() {
 			defer func() { <-slots }()
 			if ctx.Err() == nil {
-				if err := f(); err != nil {
+				if err := f(); err != nil && ctx.Err() == nil {
 					cancel(err)
 				}
 			}
@@ -198,9 +199,10 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 		})
 	}
 	wg.Wait()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && whole.Err() == nil {
 		return context.Cause(ctx)
 	}
+	summary.Left = len(edits) - len(results) // not 0 if it was interrupted
 	order := map[string]int{}
 	for i, e := range edits {
 		order[e.File+e.Name] = i

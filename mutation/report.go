@@ -15,6 +15,7 @@ type Summary struct {
 	Commit         string   `json:"commit"`   // the last one that changed the mutated code
 	Controls       int      `json:"controls"` // runs of tests without a mutant in between
 	FailedControls []string `json:"failed_controls,omitempty"`
+	Left           int      `json:"left,omitempty"` // not judged yet
 	Results        []Result `json:"results"`
 }
 
@@ -154,6 +155,9 @@ func page(sets []*Summary) string {
 			fmt.Fprintf(&b, ": %s", strings.Join(s.FailedControls, ", "))
 		}
 		b.WriteString(".\n")
+		if s.Left > 0 {
+			fmt.Fprintf(&b, "The run was interrupted: **%d more have not been judged yet.**\n", s.Left)
+		}
 	}
 
 	b.WriteString("\n## The listed mutants\n\n| mutant | the promise that it breaks | noticed by |\n|---|---|---|\n")

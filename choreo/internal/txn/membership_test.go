@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -201,5 +202,13 @@ func TestOnlyAcknowledgementsOfTheTransactionCount(t *testing.T) {
 		if rec, err := a.failure(); (err == nil) != tc.ok || (rec == nil) != tc.ok {
 			t.Errorf("%s: %v of record %v", tc.name, err, rec)
 		}
+	}
+}
+
+// The broker counts epochs in 16 bits and gives the last one to nobody
+// (KAFKA-20090): 32766 is the first that a lane must not use.
+func TestTheEpochsLimitIsKafkas(t *testing.T) {
+	if maxEpoch != math.MaxInt16-1 {
+		t.Errorf("lanes are used up to epoch %d, the limit is %d", maxEpoch, math.MaxInt16-1)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
@@ -111,4 +112,46 @@ func TestResultsAreToldInOrder(t *testing.T) {
 	if !slices.IsSorted(order) {
 		t.Errorf("told in the order %v", order)
 	}
+}
+
+// An output that comes while a plain commit waits for its turn is not taken for
+// one of the silent offsets: it is produced, before what comes later.
+func TestAnOutputThatComesWhileAPlainCommitWaitsIsProduced(t *testing.T) {
+	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
+	inc, src := r.fence.Open(0), r.source(0, 10)
+	held, release := make(chan call, 1), make(chan struct{})
+	r.intercept(once(kEnd, 1, r.hold(held, release)))
+	first := r.submit(inc, src, 0, "0")
+	receive(t, held, "the end of the first transaction")
+	silent := r.submit(inc, src, 1)
+	// The lane that commits it has left the wait for something to do: a signal stays.
+	waitFor(t, "the plain commit to wait for its turn", func() bool {
+		r.pipe.signal()
+		time.Sleep(2 * time.Millisecond)
+		return len(r.pipe.wake) == 1
+	})
+	loud := r.submit(inc, src, 2, "2")
+	close(release)
+	for _, d := range []told{first, silent, loud, r.submit(inc, src, 3, "3")} {
+		d.is(t, true)
+	}
+	equal(t, "outputs", r.values("out"), []string{"0", "2", "3"})
+	r.hasCommitted(0, 4)
+}
+
+// While a plain commit is under way no transaction sends its offsets, for those
+// of the plain commit could be appended after them.
+func TestNoOffsetsAreSentBesideAPlainCommit(t *testing.T) {
+	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
+	inc, src := r.fence.Open(0), r.source(0, 10)
+	held, release := make(chan call, 1), make(chan struct{})
+	r.intercept(once(kCommit, 1, r.hold(held, release)))
+	silent := r.submit(inc, src, 0)
+	receive(t, held, "the plain commit")
+	loud := r.submit(inc, src, 1, "1")
+	stays(t, "its offsets wait", func() bool { return r.pipe.gatheredNow() == 1 && len(r.calls(kTxnCommit)) == 0 })
+	close(release)
+	silent.is(t, true)
+	loud.is(t, true)
+	r.hasCommitted(0, 2)
 }
