@@ -70,6 +70,7 @@ func Start(cfg Config) (*Cluster, error) {
 	}
 	c.addrs = c.ListenAddrs()
 	c.txns.watch(c.Cluster)
+	(&rebalances{since: map[string]rebalance{}}).watch(c.Cluster)
 	for _, topic := range slices.Sorted(maps.Keys(cfg.Topics)) {
 		if err := c.CreateTopic(topic, cfg.Topics[topic], nil); err != nil {
 			c.Close()

@@ -24,6 +24,10 @@
 // And of several commits of one offset, in transactions or not, the one wins
 // that was received last, whichever ends last.
 //
+// A rebalance of a classic group ends, as in Kafka, whatever dies in it: a static
+// member that starts again while its predecessor waits in SyncGroup is asked to
+// come back, and so is who joins after the rebalance's deadline.
+//
 // What differs from Kafka still: kfake has written the markers when it answers
 // EndTxn, and it is the answers to others that do not show them. So a high
 // watermark counts a marker before it is shown; ListTransactions and

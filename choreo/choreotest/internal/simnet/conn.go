@@ -19,6 +19,7 @@ type link struct {
 	server *end
 	broker string       // the broker's address; empty: not Kafka's frames
 	stall  atomic.Int64 // what the client writes arrives no sooner, in Unix nanoseconds
+	busy   atomic.Int64 // requests that the broker has read and not answered
 
 	mu      sync.Mutex
 	pending []*Exchange // requests that have no answer yet, oldest first
@@ -121,12 +122,14 @@ func (e *end) Read(b []byte) (int, error) {
 				until = 0
 			}
 		}
+		busy := e == e.link.server && e.link.busy.Load() > 0 // a broker at work looks for nothing
 		deadline := e.deadline.Load()
 		s.mu.Lock()
 		switch {
 		case s.gone:
 			s.mu.Unlock()
 			return 0, opError("read", string(e.remote), net.ErrClosed)
+		case busy && (s.broken || s.fin && len(s.queue) == 0):
 		case s.broken:
 			s.mu.Unlock()
 			return 0, opError("read", string(e.remote), os.NewSyscallError("read", syscall.ECONNRESET))
@@ -138,6 +141,9 @@ func (e *end) Read(b []byte) (int, error) {
 			n := copy(b, s.queue[0].data)
 			if s.queue[0].data = s.queue[0].data[n:]; len(s.queue[0].data) == 0 {
 				s.queue[0].data = nil
+				if e == e.link.server && e.link.broker != "" {
+					e.link.busy.Add(1) // a segment is a whole request
+				}
 				if s.queue = s.queue[1:]; len(s.queue) == 0 {
 					s.queue = nil
 				}

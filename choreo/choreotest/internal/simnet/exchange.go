@@ -191,7 +191,9 @@ func (e *end) answer(frame []byte) error {
 		}
 		x.Host.act(AfterAnswered, x)
 	}
-	return e.send(frame, at)
+	err := e.send(frame, at)
+	e.in.wake()
+	return err
 }
 
 // answered takes the request with the correlation off the pending ones.
@@ -201,6 +203,7 @@ func (l *link) answered(correlation int32) *Exchange {
 	defer l.mu.Unlock()
 	for i, x := range l.pending {
 		if x.Correlation == correlation {
+			l.busy.Add(-int64(i + 1))
 			if l.pending = l.pending[i+1:]; len(l.pending) == 0 {
 				l.pending = nil
 			}
