@@ -94,7 +94,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "what was not committed is shown as committed", File: workFile,
-		Old: "\tr.e.room.give(r.rec)\n\tif !ok {\n", New: "\tr.e.room.give(r.rec)\n\tif false && !ok {\n",
+		Old: "\tif !committed {\n", New: "\tif false && !committed {\n",
 		Breaks: "Get and Await see committed changes only", By: runtime(""),
 	},
 	{
