@@ -22,6 +22,7 @@ type instance struct {
 
 	up      bool
 	host    *simnet.Host
+	log     *page
 	running *choreo.Service
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -37,10 +38,10 @@ func (w *World) addInstance(s *simulatedService, number int) *instance {
 }
 
 // config is how an instance runs.
-func (w *World) config(host *simnet.Host, service, name string) choreo.Config {
+func (w *World) config(host *simnet.Host, log *page, name string) choreo.Config {
 	c := choreo.Config{
 		InstanceID: name,
-		Logger:     w.log.logger(),
+		Logger:     log.logger(),
 	}
 	if w.sim.Configure != nil {
 		w.sim.Configure(&c)
@@ -71,7 +72,8 @@ func (i *instance) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	i.up, i.running, i.cancel, i.done = true, svc, cancel, done
-	cfg := w.config(i.host, i.service.name, i.name)
+	i.log = &page{logbook: w.log}
+	cfg := w.config(i.host, i.log, i.name)
 	w.processes.Go(func() {
 		err := svc.Run(ctx, cfg)
 		close(done)
@@ -115,6 +117,7 @@ func (i *instance) kill() bool {
 	i.up = false
 	i.killed = append(i.killed, i.done)
 	host, cancel := i.host, i.cancel
+	i.log.dead.Store(true)
 	w.mu.Unlock()
 	host.Kill()
 	cancel()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,10 +52,23 @@ func (b *logbook) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// page is the part of a logbook that one process writes, until it is dead.
+type page struct {
+	*logbook
+	dead atomic.Bool
+}
+
+func (p *page) Write(line []byte) (int, error) {
+	if p.dead.Load() {
+		return len(line), nil
+	}
+	return p.logbook.Write(line)
+}
+
 // logger keeps what is a warning or worse, and what a service says of its own
 // working.
-func (b *logbook) logger() *slog.Logger {
-	text := slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+func (p *page) logger() *slog.Logger {
+	text := slog.NewTextHandler(p, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {
 			return slog.Attr{}
 		}

@@ -126,7 +126,7 @@ func (w *World) open() (err error) {
 	}
 	w.admin = kadm.NewClient(w.client)
 	for _, s := range w.sim.services {
-		if err := s.makers[0]().CreateTopics(w.ctx, w.config(w.outside, s.name, "topics")); err != nil {
+		if err := s.makers[0]().CreateTopics(w.ctx, w.config(w.outside, &page{logbook: w.log}, "topics")); err != nil {
 			return err
 		}
 	}
@@ -138,11 +138,11 @@ func (w *World) open() (err error) {
 	if w.see, err = w.observe(); err != nil {
 		return err
 	}
-	j := &joins{cluster: w.cluster, admin: w.admin}
+	groups := &sessions{cluster: w.cluster, client: w.client, log: w.log}
 	for _, s := range w.sim.services {
-		j.groups = append(j.groups, s.name)
+		groups.groups = append(groups.groups, s.name)
 	}
-	w.helpers.Go(func() { j.watch(w.ctx) })
+	w.helpers.Go(func() { groups.watch(w.ctx) })
 	for _, s := range w.sim.services {
 		for n := range s.Instances {
 			w.addInstance(s, n).start()
