@@ -109,7 +109,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	if c.Listen == nil {
-		c.Listen = net.Listen //nolint:noctx // it only opens a socket
+		c.Listen = net.Listen
 	}
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()

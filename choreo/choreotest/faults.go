@@ -356,7 +356,7 @@ func requestKey(name string) (kmsg.Key, error) {
 			return k, nil
 		}
 	}
-	return 0, fmt.Errorf("Kafka has no request %q", name)
+	return 0, fmt.Errorf("no request of Kafka is named %q", name)
 }
 
 // errorNamed is the Kafka error of a name.
@@ -366,5 +366,5 @@ func errorNamed(name string) (*kerr.Error, error) {
 			return e, nil
 		}
 	}
-	return nil, fmt.Errorf("Kafka has no error %q", name)
+	return nil, fmt.Errorf("no error of Kafka is named %q", name)
 }

@@ -173,7 +173,7 @@ func (m memory) said(f Flow) (all []violation) {
 				if !f.Stuck() {
 					fail("the run of step %q on event %s is dead, and there is no dead letter", step, run.In.ID)
 				}
-			case !told[run.Hash] && !(run.Status == journal.Undone && f.Stuck()):
+			case !told[run.Hash] && (run.Status != journal.Undone || !f.Stuck()):
 				fail("the run of step %q on event %s is %q, and no event tells of it", step, run.In.ID, run.Status)
 			}
 		}

@@ -103,7 +103,6 @@ type observer struct {
 	records []*kgo.Record              // in the order of reading: each partition's in its order
 	next    map[string]map[int32]int64 // by topic and partition, the offset after the last one read
 	ended   map[string]bool            // flows that have ended or show as stuck
-	errs    []error
 }
 
 func (w *World) observe() (*observer, error) {

@@ -27,6 +27,7 @@ func whole() []choreo.Emission {
 		one(sent, 1), one(sent, 2), one(recalled, 3), one(sent, 4), one(finished, 5),
 		one(relayed, 1), one(relayed, 2), one(relayedRecall, 3), one(relayed, 4), one(relayedEnd, 5),
 		one(tallied, 1), one(tallied, 2), one(tallied, 4),
+		one(echoed, 1), one(echoed, 2), one(echoed, 4),
 		one(did, 1), one(did, 2), one(undone, 2), one(undone, 1), one(counted, 5, 1, 2, 4),
 		one(shipped, 1), one(shipped, 2), one(balanced, 5, 1, 2, -2, -1), one(ended, 5, 1, 2, 4),
 	}
@@ -55,7 +56,7 @@ func committed(t *testing.T, events []choreo.Emission) choreotest.Flow {
 var topics = func() map[string]string {
 	all := map[string]string{}
 	for _, e := range []choreo.Event[item]{
-		begun, greeted, sent, recalled, finished, relayed, relayedRecall, relayedEnd, tallied, did, refused, gaveUp, undone, dropped, counted,
+		begun, greeted, sent, recalled, finished, relayed, relayedRecall, relayedEnd, tallied, echoed, did, refused, gaveUp, undone, dropped, counted,
 		shipped, unshipped, balanced, ended,
 	} {
 		all[e.Type] = e.Topic

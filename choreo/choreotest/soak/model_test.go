@@ -130,6 +130,9 @@ func invariants() []choreotest.Invariant {
 		over("a reaction answers once and in order", func(t topicsOf) error {
 			return equal(tallied.Topic, t[tallied.Topic], retyped(t[relayed.Topic], relayed, tallied))
 		}),
+		over("an echo says what is committed", func(t topicsOf) error {
+			return equal(echoed.Topic, t[echoed.Topic], retyped(t[tallied.Topic], tallied, echoed))
+		}),
 		over("the barrier lets each item through or not", barrier),
 		over("a state is the fold of what was heard", func(t topicsOf) error {
 			want, err := folded(t[relayed.Topic], relayedEnd, counted, map[string]int{relayed.Type: 1})

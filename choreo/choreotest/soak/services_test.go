@@ -39,6 +39,8 @@ var (
 
 	tallied = choreo.Event[item]{Type: "soak.tallied", Topic: "soak.tally"}
 
+	echoed = choreo.Event[item]{Type: "soak.echoed", Topic: "soak.echo"}
+
 	did     = choreo.Event[item]{Type: "soak.did", Topic: "soak.work"}
 	refused = choreo.Event[item]{Type: "soak.refused", Topic: "soak.work"}
 	gaveUp  = choreo.Event[item]{Type: "soak.gave-up", Topic: "soak.work"}
@@ -109,10 +111,12 @@ func worker() *choreo.Service {
 		}})
 }
 
-// shipper has the step after which there is no way back.
+// shipper has the step after which there is no way back. Its echo remembers
+// nothing: what it would hear of a transaction that is aborted it would say.
 func shipper() *choreo.Service {
 	drop := func(x item) item { return x }
 	return choreo.NewService("shipper", tasks,
+		choreo.Reaction[item]{Name: "echo", On: tallied, Emits: choreo.Events{echoed}, Do: as(echoed), Retry: patient},
 		choreo.Step[item, item]{
 			Name: "ship", On: did, Do: same, Emit: shipped, Pivot: true, Retry: patient,
 			Cancel: []choreo.Cancellation{choreo.CancelOn(dropped, drop, unshipped), choreo.CancelOn(undone, drop, unshipped)},
