@@ -104,14 +104,16 @@ $(GREMLINS):
 	@mkdir -p $(BIN)
 	GOBIN=$(abspath $(BIN)) $(GO) install github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION)
 
-## soak: the framework under simulated faults for hours, the result into docs/soak.json
+SOAK = mkdir -p $(BIN) && $(GO) build -o $(BIN)/ ./choreo/choreotest/soak && $(BIN)/soak -jobs $(or $(JOBS),1) -seed $(or $(SEED),1)
+
+## soak: the framework, and the example, under simulated faults for hours, the result into docs/soak.json
 ##   HOURS=n (1)   JOBS=n processes, one core each (1)   SEED=n, the first one (1)
 soak:
-	$(GO) run ./choreo/choreotest/soak -for $(or $(HOURS),1)h -jobs $(or $(JOBS),1) -seed $(or $(SEED),1) -report docs/soak.json
+	@$(SOAK) -for $(or $(HOURS),1)h -report docs/soak.json
 
 ## soak-sample: five minutes of it, for CI; SEED=n
 soak-sample:
-	$(GO) run ./choreo/choreotest/soak -for 5m -jobs $(or $(JOBS),1) -seed $(or $(SEED),1)
+	@$(SOAK) -for 5m
 
 ## lint: formatting, go vet and golangci-lint over every module
 lint: $(LINT)

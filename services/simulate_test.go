@@ -98,7 +98,7 @@ func place(w *choreotest.World, flow string) error {
 			return nil
 		}
 		last = err
-		if err := w.Sleep(5*time.Second); err != nil {
+		if err := w.Sleep(5 * time.Second); err != nil {
 			return err
 		}
 	}

@@ -93,53 +93,52 @@ func (s *simulation) runSeed(t *testing.T, seed uint64, total *totals) {
 	t.Helper()
 	faults := s.schedule(seed)
 	r := s.run(t, seed, faults)
-	t.Logf("seed %d: %d flows, %d events, %d faults, %v simulated in %v: %.0f simulated seconds per second",
+	inUse := heap()
+	t.Logf("seed %d: %d flows, %d events, %d faults, %v simulated in %v: %.0f simulated seconds per second; %.1f MiB in use",
 		seed, len(r.flows), r.events, len(faults), r.simulated.Round(time.Second), r.real.Round(time.Millisecond),
-		r.simulated.Seconds()/r.real.Seconds())
-	total.add(r)
+		r.simulated.Seconds()/r.real.Seconds(), float64(inUse)/(1<<20))
 	if os.Getenv(envLog) == "all" && len(r.violations) == 0 {
 		t.Log(strings.Join(r.log, "\n"))
 	}
 	if len(r.violations) > 0 {
 		t.Fatal(s.report(t, seed, r))
 	}
+	if err := total.add(r, inUse); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // totals are of all runs of a test.
 type totals struct {
+	runs                  int
 	simulated, real       time.Duration
 	flows, events, faults int
 	heap                  uint64 // in use after the first runs
 }
 
-func (x *totals) add(r result) {
+// add counts a run, and tells that more and more memory is in use from run to run.
+func (x *totals) add(r result, heap uint64) error {
+	x.runs++
 	x.simulated += r.simulated
 	x.real += r.real
 	x.flows += len(r.flows)
 	x.events += r.events
 	x.faults += len(r.faults)
-}
-
-func (x *totals) log(t *testing.T, seeds int) {
-	t.Helper()
-	t.Logf("%d seeds: %d flows, %d events, %d faults, %v simulated in %v: %.0f simulated seconds per second",
-		seeds, x.flows, x.events, x.faults, x.simulated.Round(time.Second), x.real.Round(time.Millisecond), x.simulated.Seconds()/x.real.Seconds())
-}
-
-// grown tells that more and more memory is in use from run to run.
-func (x *totals) grown(runs int) error {
-	const first, each, most = 10, 50, 64 << 20
-	if runs == first {
-		x.heap = heap()
+	const first, most = 10, 64 << 20
+	if x.runs == first {
+		x.heap = heap
 	}
-	if runs <= first || runs%each != 0 {
-		return nil
-	}
-	if now := heap(); now > x.heap+most {
+	if x.runs > first && heap > x.heap+most {
 		return fmt.Errorf("after %d runs %d MiB are in use, after %d runs it was %d: something is kept from run to run, by the services or by a goroutine; see Options.Reset",
-			runs, now>>20, first, x.heap>>20)
+			x.runs, heap>>20, first, x.heap>>20)
 	}
 	return nil
+}
+
+func (x *totals) log(t *testing.T) {
+	t.Helper()
+	t.Logf("%d seeds: %d flows, %d events, %d faults, %v simulated in %v: %.0f simulated seconds per second",
+		x.runs, x.flows, x.events, x.faults, x.simulated.Round(time.Second), x.real.Round(time.Millisecond), x.simulated.Seconds()/x.real.Seconds())
 }
 
 // run makes one run in a bubble of its own.

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	mrand "math/rand/v2"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -20,14 +19,14 @@ import (
 // order, too.
 func TestSoak(t *testing.T) {
 	var say speech
-	choreotest.Simulate(t, services(), say.workload(), invariants(), simulateOptions(t, &say))
+	choreotest.Simulate(t, services(), say.workload(), invariants(), simulateOptions(&say))
 }
 
 // TestSoakExact publishes each event once and in order, so that the numbers of
 // each flow are known from the beginning to the end.
 func TestSoakExact(t *testing.T) {
 	var say speech
-	o := simulateOptions(t, &say)
+	o := simulateOptions(&say)
 	o.Faults = []choreotest.FaultKind{
 		choreotest.BrokerErrors, choreotest.LostAnswers, choreotest.LateRequests, choreotest.LateMarkers, choreotest.Cuts,
 		choreotest.SlowConnections, choreotest.LeaderMoves, choreotest.CoordinatorMoves, choreotest.Kills, choreotest.Freezes,
@@ -41,15 +40,8 @@ func services() []choreotest.Simulated {
 	return []choreotest.Simulated{{New: front, Next: next(front)}, {New: worker, Next: next(worker)}, {New: shipper, Next: next(shipper)}}
 }
 
-// simulateOptions report the memory in use at the beginning of every run.
-func simulateOptions(t *testing.T, say *speech) choreotest.Options {
-	return choreotest.Options{Seeds: 5, Reset: func() {
-		say.reset()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		t.Logf("heap in use: %d bytes", m.HeapAlloc)
-	}}
+func simulateOptions(say *speech) choreotest.Options {
+	return choreotest.Options{Seeds: 5, Reset: say.reset}
 }
 
 // speech keeps what was said of each flow.
