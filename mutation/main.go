@@ -44,7 +44,7 @@ func command(ctx context.Context, args []string) error {
 	jobs := flags.Int("j", 2, "how many mutants to judge at once")
 	controls := flags.Int("controls", 3, "how often to run the tests of each package without a mutant in between")
 	reports := flags.String("reports", "", "directory of gremlins' reports")
-	factor := flags.Float64("patience", 3, "tests of a mutant may take as many times as long as without, and 20 s")
+	factor := flags.Float64("patience", 3, "tests of a mutant may take as many times as long as without, and 10 s")
 	fresh := flags.Bool("fresh", false, "judge again what was judged before")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), usage)

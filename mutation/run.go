@@ -66,15 +66,22 @@ type runner struct {
 	patience map[string]limits    // by package: how long its tests may take
 }
 
-// limits are what tests may take.
-type limits struct{ wall, cpu time.Duration }
+// limits are what tests may take, together and without the slow ones.
+type limits struct {
+	wall, quick, cpu time.Duration
+	slow             []string
+}
 
 // slack is added to the time that tests may take: the machine may be busy. That
 // does not make them need more of its processors' time.
 const (
-	slack    = 20 * time.Second
+	slack    = 10 * time.Second
 	cpuSlack = 5 * time.Second
 )
+
+// slow is what a test takes that is run only if no quicker one notices, where one
+// is enough.
+const slow = 250 * time.Millisecond
 
 // memory bounds a test program, for a mutant may gather without end.
 const memory = 4 << 20 // KiB
@@ -111,7 +118,13 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 	}
 	res.Status = Survived
 	programs := map[string]string{}
-	for _, t := range widened(e.By) {
+	rounds := widened(e.By)
+	if e.First {
+		if rounds, err = r.quickFirst(ctx, rounds); err != nil {
+			return Result{}, err
+		}
+	}
+	for _, t := range rounds {
 		program, known := programs[t.Package]
 		if !known {
 			var problem string
@@ -128,6 +141,9 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 		patience, err := r.patienceOf(ctx, t.Package)
 		if err != nil {
 			return Result{}, err
+		}
+		if t.skip != "" {
+			patience.wall = patience.quick
 		}
 		o, err := r.test(ctx, program, t, patience, e.First)
 		if err == nil && o.status != Survived && o.status != spun {
@@ -166,23 +182,44 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 // round is one run of tests.
 type round struct {
 	Tests
-	last bool // of those expected to notice
+	skip string // as for go test -skip
+	last bool   // of those expected to notice
 }
 
 // widened are the tests expected to notice, and after them their packages whole.
 func widened(by []Tests) []round {
 	var all []round
 	for i, t := range by {
-		all = append(all, round{t, i == len(by)-1})
+		all = append(all, round{Tests: t, last: i == len(by)-1})
 	}
 	for _, t := range by {
-		whole := round{Tests{Package: t.Package}, false}
+		whole := round{Tests: Tests{Package: t.Package}}
 		if !slices.ContainsFunc(all, func(o round) bool { return o.Tests == whole.Tests }) {
 			all = append(all, whole)
 		}
 	}
 	return all
 }
+
+// quickFirst has the slow tests of a whole package run after the others.
+func (r *runner) quickFirst(ctx context.Context, rounds []round) ([]round, error) {
+	var all []round
+	for _, t := range rounds {
+		patience, err := r.patienceOf(ctx, t.Package)
+		if err != nil {
+			return nil, err
+		}
+		if t.Run != "" || len(patience.slow) == 0 {
+			all = append(all, t)
+			continue
+		}
+		slow := exactly(patience.slow)
+		all = append(all, round{Tests: t.Tests, skip: slow}, round{Tests: Tests{Package: t.Package, Run: slow}, last: t.last})
+	}
+	return all, nil
+}
+
+func exactly(tests []string) string { return "^(" + strings.Join(tests, "|") + ")$" }
 
 func (r *runner) overlay(dir, file string, text []byte) (string, error) {
 	mutated := filepath.Join(dir, path.Base(file))
@@ -218,6 +255,7 @@ var (
 	failed  = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
 	running = regexp.MustCompile(`(?m)^\t(Test\S+) \(`)
 	begun   = regexp.MustCompile(`(?m)^=== (?:RUN|CONT)\s+(\S+)`)
+	passed  = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)`)
 )
 
 // outcome is what came of running tests.
@@ -234,6 +272,9 @@ func (r *runner) test(ctx context.Context, program string, t round, patience lim
 	args := []string{"-test.v", "-test.timeout", patience.wall.String(), "-test.shuffle", "off"}
 	if t.Run != "" {
 		args = append(args, "-test.run", t.Run)
+	}
+	if t.skip != "" {
+		args = append(args, "-test.skip", t.skip)
 	}
 	if first {
 		args = append(args, "-test.failfast")
@@ -256,10 +297,17 @@ func (r *runner) test(ctx context.Context, program string, t round, patience lim
 		o.took.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	text := out.Bytes()
+	o.took.quick = o.took.wall
+	for _, m := range passed.FindAllSubmatch(text, -1) {
+		if took, err := time.ParseDuration(string(m[2])); err == nil && took >= slow {
+			o.took.slow = append(o.took.slow, string(m[1]))
+			o.took.quick = max(0, o.took.quick-took) // they may overlap
+		}
+	}
 	last := []string{path.Base(t.Package) + ": the test program ends with an error"}
 	if all := begun.FindAllSubmatch(text, -1); len(all) > 0 {
 		last = []string{path.Base(t.Package) + "." + top(string(all[len(all)-1][1]))}
-	} else if err == nil {
+	} else if err == nil && t.skip == "" {
 		return outcome{}, fmt.Errorf("no test of %s matches %q", t.Package, t.Run)
 	}
 	switch o.by = names(t.Package, failed, text); {
@@ -281,7 +329,7 @@ func (r *runner) test(ctx context.Context, program string, t round, patience lim
 // seems to hang they get twice the time.
 func (r *runner) confirm(ctx context.Context, program string, t round, patience limits, was outcome) (outcome, error) {
 	if tests := plain(was.by); len(tests) > 0 {
-		t.Run = "^(" + strings.Join(tests, "|") + ")$"
+		t.Run, t.skip = exactly(tests), ""
 	}
 	if was.status == TimedOut {
 		patience.wall *= 2
@@ -343,8 +391,10 @@ func (r *runner) patienceOf(ctx context.Context, pkg string) (limits, error) {
 		return limits{}, fmt.Errorf("the tests of %s fail without any mutant: %s", pkg, strings.Join(o.by, ", "))
 	}
 	r.patience[pkg] = limits{
-		wall: time.Duration(float64(o.took.wall)*r.factor) + slack,
-		cpu:  time.Duration(float64(o.took.cpu)*r.factor) + cpuSlack,
+		wall:  time.Duration(float64(o.took.wall)*r.factor) + slack,
+		quick: time.Duration(float64(o.took.quick)*r.factor) + slack,
+		cpu:   time.Duration(float64(o.took.cpu)*r.factor) + cpuSlack,
+		slow:  o.took.slow,
 	}
 	return r.patience[pkg], nil
 }
@@ -363,7 +413,7 @@ func (r *runner) control(ctx context.Context, pkg string) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	return r.test(ctx, program, round{Tests: Tests{Package: pkg}}, limits{10 * time.Minute, 10 * time.Minute}, false)
+	return r.test(ctx, program, round{Tests: Tests{Package: pkg}}, limits{wall: 10 * time.Minute, cpu: 10 * time.Minute}, false)
 }
 
 // key names a mutant with the code that it is made of, and tells the tests that

@@ -133,3 +133,71 @@ func TestTheEpochIsOfTheLastRecordAlsoOfAnInheritedOne(t *testing.T) {
 		t.Errorf("commit %+v, want offset 7 of epoch 2", c)
 	}
 }
+
+// Room lasts until one more record could exceed the default limit, and no longer:
+// here one does come that costs as much as a record can.
+func TestRoomEndsJustBeforeTheDefaultLimit(t *testing.T) {
+	begun := func(n int64) *Tracker {
+		tr, err := New(0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for o := range n {
+			tr.Begin(o, 0)
+		}
+		return tr
+	}
+	n := int64((MaxMetadata-headerLen)*digitsPerChar - maxStep)
+	if !begun(n).Room() || begun(n+1).Room() {
+		t.Fatalf("room after %d records: %v, after one more: %v", n, begun(n).Room(), begun(n+1).Room())
+	}
+	tr := begun(n)
+	tr.Begin(math.MaxInt64-1, 0)
+	for o := n - 1; o > 0; o -= 2 { // and with that neither the last but one
+		tr.Finish(o - 1)
+	}
+	tr.Finish(math.MaxInt64 - 1)
+	if c := tr.Commit(); c.Offset > 1 || len(c.Metadata) > MaxMetadata || len(c.Metadata) < MaxMetadata-2 {
+		t.Errorf("commit of offset %d with %d bytes of metadata, the limit is %d", c.Offset, len(c.Metadata), MaxMetadata)
+	}
+}
+
+// The memory for records is doubled when more than half of it is needed.
+func TestRecordsAreJoinedBeforeMemoryGrows(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		blocks int64
+		size   int
+	}{
+		{"half of it is needed", 8, 16},
+		{"more than half of it is needed", 9, 32},
+	} {
+		tr, err := New(0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for o := range int64(16) {
+			tr.Begin(o, 0)
+			if o >= tc.blocks-1 {
+				tr.Finish(o) // all from there on are one block
+			}
+		}
+		tr.Begin(16, 0)
+		if len(tr.ring) != tc.size {
+			t.Errorf("%s: room for %d records, want %d", tc.name, len(tr.ring), tc.size)
+		}
+		if c := tr.Commit(); c.Offset != 0 || tr.InFlight() != int(tc.blocks) {
+			t.Errorf("%s: offset %d, %d in flight", tc.name, c.Offset, tr.InFlight())
+		}
+	}
+}
+
+// The error shows what was committed: all of it, or where it begins.
+func TestRefusedMetadataIsShown(t *testing.T) {
+	text := strings.Repeat("x", 24)
+	for metadata, shown := range map[string]string{text: `"` + text + `"`, text + "y": `"` + text + `..."`} {
+		if _, err := decode(0, metadata); err == nil || !strings.Contains(err.Error(), shown) {
+			t.Errorf("%d bytes: %v, want %s in it", len(metadata), err, shown)
+		}
+	}
+}
