@@ -19,7 +19,7 @@ import (
 //	it was rejected      (duplicate)           cancels, says Cancel's event
 //	given up, dead       (duplicate)           Unknown, then says Cancel's event
 //	a pivot that ran     (duplicate)           nothing: it has answered
-//	cancelled            nothing               nothing: it has answered
+//	cancelled            Unknown, no more      nothing: it has answered
 
 // stepRun runs a step on one of its events.
 type stepRun struct {
@@ -37,11 +37,10 @@ func (s *stepRun) call(ctx context.Context, r *run) (err error) {
 
 func (s *stepRun) handle(r *run) verdict {
 	m := r.e.metrics.step(s.step)
+	if _, cancelled := r.store().Cancelled(r.flow, s.step); cancelled {
+		return s.skip(r)
+	}
 	if r.attempt == 0 {
-		if _, cancelled := r.store().Cancelled(r.flow, s.step); cancelled {
-			m.skipped.Inc()
-			return done
-		}
 		if _, ran := r.store().Run(r.flow, s.step, r.hash); ran {
 			m.duplicates.Inc()
 			return done
@@ -93,6 +92,32 @@ func (s *stepRun) handle(r *run) verdict {
 		return done
 	}
 	s.bury(r, reasonExhausted, err)
+	return done
+}
+
+// skip leaves an event of a cancelled step alone. The event may have been tried
+// before, by an attempt of which nothing was committed: its effect is found out
+// and undone now.
+func (s *stepRun) skip(r *run) verdict {
+	if r.attempt == 0 {
+		r.e.metrics.step(s.step).skipped.Inc()
+		if _, ran := r.store().Run(r.flow, s.step, r.hash); ran || s.unknown == nil {
+			return done
+		}
+		in, err := s.on.decode(r.event.Data)
+		if err != nil {
+			r.deadLetter(s.step, reasonUndecodable, &decodeError{s.on.event.Type, err})
+			return done
+		}
+		r.decoded, r.undoes = in, r.e.idempotencyKey(r.hash, s.step, doingDo)
+	}
+	if err := r.try(s, doingUndo, attempting(func(ctx context.Context) error { return s.unknown(ctx, r.decoded) })); err != nil {
+		if r.left() {
+			return dropped
+		}
+		return s.undoFailed(r, err)
+	}
+	r.e.stuck.remove(r)
 	return done
 }
 
@@ -261,7 +286,7 @@ func (s *stepPlan) readIn(x journal.Run) (any, error) {
 }
 
 // undoFailed retries for ever: a compensation that is given up is money lost.
-func (s *stepTrigger) undoFailed(r *run, err error) verdict {
+func (s *stepPlan) undoFailed(r *run, err error) verdict {
 	m := r.e.metrics.step(s.step)
 	m.retries.Inc()
 	v, _ := r.again(s.policy.retry, true)

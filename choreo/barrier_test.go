@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,7 +163,7 @@ func TestBarrierCase2TriggerForAStepThatNeverRan(t *testing.T) {
 	s.ExpectNothingMore("g")
 	s.Publish("g", jobGiven.New(job{"g", "a"}))
 	s.ExpectNothingMore("g")
-	expectCalls(t, w)
+	expectCalls(t, w, "unknown a")
 }
 
 func TestBarrierCase3TheStepsEventAfterItsCancellation(t *testing.T) {
@@ -171,16 +173,51 @@ func TestBarrierCase3TheStepsEventAfterItsCancellation(t *testing.T) {
 	s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
 	s.Publish("f", jobGiven.New(job{"f", "a"}))
 	s.ExpectNothingMore("f")
-	expectCalls(t, w)
+	expectCalls(t, w, "unknown a") // nothing is known of attempts before the cancellation
 
 	// also after an undo: a cancelled step stays cancelled for its flow
 	s.Publish("g", jobGiven.New(job{"g", "a"}))
 	s.Expect("g", jobDone.New(work{"g", "a"}))
 	s.Publish("g", calledOff.New(calloff{"g", "rain"}))
 	s.Expect("g", jobUndone.New(note{"g", "undone: a"}))
-	s.Publish("g", jobGiven.New(job{"g", "b"}))
+	again := s.Record("g", jobGiven.New(job{"g", "b"}))
+	s.PublishRecord(again)
 	s.ExpectNothingMore("g")
-	expectCalls(t, w, "do a", "undo a")
+	expectCalls(t, w, "unknown a", "do a", "undo a", "unknown b")
+}
+
+// An attempt has had its effect and was lost with its transaction; the trigger
+// comes first when all is heard again. Then the step's event finds the effect,
+// until that succeeds, and is told the key under which it was made.
+func TestBarrierCase3TheEffectOfALostAttemptIsUndone(t *testing.T) {
+	w := &worker{fail: map[string]int{"unknown a": 5}}
+	var undoes, key atomic.Value
+	s := start(t, w, func(s *choreo.Step[job, work]) {
+		s.Compensate = choreo.Undo(w.Undo, jobUndone, calledOff).Unknown(func(ctx context.Context, j job) error {
+			undoes.Store(choreo.Meta(ctx).Undoes)
+			return w.Unknown(ctx, j)
+		})
+	})
+	rec := s.Record("f", jobGiven.New(job{"f", "a"}))
+	s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+	s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
+	s.PublishRecord(rec)
+	s.ExpectNothingMore("f")
+	expectCalls(t, w, slices.Repeat([]string{"unknown a"}, 6)...)
+
+	// The key is the one that Do would have been given for this very event.
+	other := &worker{}
+	s = start(t, other, func(s *choreo.Step[job, work]) {
+		s.Do = func(ctx context.Context, j job) (work, error) {
+			key.Store(choreo.Meta(ctx).IdempotencyKey)
+			return other.Do(ctx, j)
+		}
+	})
+	s.PublishRecord(rec)
+	s.Expect("f", jobDone.New(work{"f", "a"}))
+	if key.Load() == nil || key.Load() != undoes.Load() {
+		t.Errorf("Unknown was told the key %v, Do gets %v", undoes.Load(), key.Load())
+	}
 }
 
 func TestBarrierCase5SeveralRunsAreUndoneNewestFirst(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"unicode"
 
 	"github.com/choreography-go/choreography/choreo"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // page is one Markdown file, taken apart.
@@ -412,7 +413,7 @@ func repository(t *testing.T) *docs {
 			if strings.HasPrefix(rel, "choreo/") && !strings.HasSuffix(rel, "_test.go") {
 				d.runtime += text
 			}
-			if strings.HasPrefix(rel, "services/") {
+			if strings.HasPrefix(rel, "services/") || strings.HasPrefix(rel, "choreo/choreotest/") {
 				note(d.others, `"([A-Z0-9]+_[A-Z0-9_]+)"`, text)
 			}
 		case strings.HasSuffix(rel, ".md") && (!strings.Contains(rel, "/") || strings.HasPrefix(rel, "docs/")):
@@ -428,6 +429,12 @@ func repository(t *testing.T) *docs {
 	note(d.others, `\$\(([A-Z_]+)\)`, makefile)
 	note(d.others, `\$\{([A-Z_]+)`, read("../docker-compose.yml"))
 	note(d.others, `(?m)^      ([A-Z_]+): `, read("../docker-compose.yml"))
+
+	for code := int16(-1); code < 200; code++ { // Kafka's errors look like variables
+		if e := kerr.TypedErrorForCode(code); e != nil {
+			d.others[e.Message] = true
+		}
+	}
 
 	sample := choreo.NewService("sample", choreo.Starts(jobGiven))
 	d.help, d.metrics, d.reasons = choreo.HelpOf(sample), choreo.MetricsOf(sample), choreo.DeadLetterReasons()

@@ -140,8 +140,10 @@ func Undo[In, Out, R any](undo func(context.Context, In, Out) (R, error), emit E
 }
 
 // Unknown compensates a run of which the result was never learned: it timed
-// out, or was given up. undo finds out by the run's idempotency key
-// ([Metadata].Undoes) whether there is anything to undo.
+// out, was given up, or was lost with its process or transaction before the step
+// was cancelled. undo finds out by the run's idempotency key ([Metadata].Undoes)
+// whether there is anything to undo; often there is not. It is retried until it
+// succeeds. Declare it where Do has effects outside Kafka.
 func (c Compensation[In, Out]) Unknown(undo func(context.Context, In) error) Compensation[In, Out] {
 	c.unknown = undo
 	return c

@@ -13,8 +13,18 @@ const (
 var barrierMutants = []Mutant{
 	{
 		Name: "a cancelled step runs", File: barrierFile,
-		Old: "cancelled {\n\t\t\tm.skipped.Inc()", New: "false && cancelled {\n\t\t\tm.skipped.Inc()",
+		Old: "cancelled {\n\t\treturn s.skip(r)", New: "false && cancelled {\n\t\treturn s.skip(r)",
 		Breaks: "barrier case 3: after its cancellation a step does not run", By: runtime("TestBarrier|TestTheRuntime"),
+	},
+	{
+		Name: "what an attempt did that was lost before the cancellation is left", File: barrierFile,
+		Old: "ran || s.unknown == nil {", New: "true || ran {",
+		Breaks: "no effect is left of a step that says it was cancelled", By: runtime("TestBarrier"),
+	},
+	{
+		Name: "Unknown is given up for an event of a cancelled step", File: barrierFile,
+		Old: "\t\treturn s.undoFailed(r, err)\n\t}\n\tr.e.stuck.remove(r)", New: "\t\treturn done\n\t}\n\tr.e.stuck.remove(r)",
+		Breaks: "a compensation is repeated until it succeeds", By: runtime("TestBarrier"),
 	},
 	{
 		Name: "a trigger that comes twice is answered twice", File: barrierFile,

@@ -1,6 +1,7 @@
 package guide
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,10 +34,13 @@ var (
 
 func newOrders() *choreo.State[Order] {
 	return &choreo.State[Order]{Name: "order", Retain: 30 * 24 * time.Hour, When: []choreo.Transition[Order]{
-		choreo.When(orderPlaced, func(o *Order, p OrderPlaced) { o.Status, o.Cents = "placed", p.Cents }),
+		choreo.When(orderPlaced, func(o *Order, p OrderPlaced) {
+			o.Cents = p.Cents
+			o.Status = cmp.Or(o.Status, "placed") // what became of it may be heard first
+		}),
 		choreo.When(declined, func(o *Order, n NotHeld) { o.Status = "declined" }),
 		choreo.Then(authorized, func(o *Order, h Held) (Confirmed, bool) {
-			if o.Status != "placed" {
+			if o.Status == "declined" {
 				return Confirmed{}, false
 			}
 			o.Status = "confirmed"

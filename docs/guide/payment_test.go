@@ -68,7 +68,7 @@ func nothingHeld(n NotHeld) NotHeld               { return n }
 // payments is the domain with its provider, in memory.
 type payments struct {
 	mu    sync.Mutex
-	holds map[string]int64 // by idempotency key
+	holds map[string]int64 // by idempotency key; what was released stays known
 	away  error
 }
 
@@ -78,14 +78,21 @@ func (p *payments) hold(key string, cents int64) (string, error) {
 	if p.holds == nil {
 		p.holds = map[string]int64{}
 	}
-	p.holds[key] = cents
+	if _, known := p.holds[key]; !known {
+		p.holds[key] = cents
+	}
 	return "hold-1", p.away
 }
 
+// release gives back what is held, and sees to it that nothing will be: an
+// attempt of an instance that was cut off may still be on its way.
 func (p *payments) release(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.holds, key)
+	if p.holds == nil {
+		p.holds = map[string]int64{}
+	}
+	p.holds[key] = 0
 }
 
 func (p *payments) held() (cents int64) {
