@@ -27,7 +27,7 @@ func bareEngine(t *testing.T) (*engine, *input) {
 	e.metrics, e.tracing = newMetrics(prometheus.NewRegistry(), e.plan), newTracing(nil, "sample")
 	var err error
 	e.pipe, err = txn.New(txn.Config{
-		Fence: e.fence, Group: "sample", InstanceID: "0", TransactionalID: func(int) string { return "x" },
+		Fence: e.fence, Group: "sample", InstanceID: "0", TransactionalID: func(int) string { return "x" }, OffsetsID: "x/offsets",
 		Membership: func() (string, int32) { return "m", 1 }, Failed: func(error) {}, Ready: func() {},
 		BatchBytes: e.batchBytes, Logger: e.log,
 	})

@@ -208,7 +208,7 @@ func (m *metrics) Committed(took time.Duration, results, records, bytes int) {
 	m.txnBytes.Observe(float64(bytes))
 }
 
-// CommittedSilently is told of each plain commit.
+// CommittedSilently is told of each transaction of offsets alone.
 func (m *metrics) CommittedSilently(_ time.Duration, results int) {
 	m.silentCommits.Inc()
 	m.silentResults.Add(float64(results))

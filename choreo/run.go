@@ -57,6 +57,7 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 	var err error
 	e.pipe, err = txn.New(txn.Config{
 		Fence: e.fence, Group: group, InstanceID: cfg.InstanceID, TransactionalID: laneID, Lanes: cfg.Lanes,
+		OffsetsID:     fmt.Sprintf("%s/%s/offsets", group, cfg.InstanceID),
 		Membership:    func() (string, int32) { return e.owner.Membership() },
 		ClientOptions: e.clientOptions("lane"),
 		Manual:        func(topic string) bool { return topic == e.names.journal },

@@ -7,6 +7,8 @@ const (
 	transactionFile = "choreo/internal/txn/transaction.go"
 	commitFile      = "choreo/internal/txn/offsets.go"
 	laneFile        = "choreo/internal/txn/lane.go"
+	silentFile      = "choreo/internal/txn/silent.go"
+	producerFile    = "choreo/internal/producer/producer.go"
 	sessionFile     = "choreo/internal/txn/session.go"
 	fenceFile       = "choreo/internal/txn/fence.go"
 	pipelineFile    = "choreo/internal/txn/pipeline.go"
@@ -58,7 +60,7 @@ var pipelineMutants = []Mutant{
 	},
 	{
 		Name: "the membership is read after the gate", File: transactionFile,
-		Old: `commits: t.commits, as: t.as, lane: &t.who}`, New: `commits: t.commits, as: t.s.p.membership(), lane: &t.who}`,
+		Old: `commits: t.commits, as: t.as, who: t.who}`, New: `commits: t.commits, as: t.s.p.membership(), who: t.who}`,
 		Breaks: "a generation newer than the fence's answer is not used unasked", By: pipeline("TestRule7"),
 	},
 	{
@@ -94,12 +96,12 @@ var pipelineMutants = []Mutant{
 	},
 	{
 		Name: "acknowledgements of another epoch count", File: transactionFile,
-		Old: `if err == nil && (rec.ProducerID != a.who.producerID || rec.ProducerEpoch != a.who.epoch) {`, New: `if false {`,
+		Old: `if err == nil && (rec.ProducerID != a.who.ID || rec.ProducerEpoch != a.who.Epoch) {`, New: `if false {`,
 		Breaks: "what is committed was produced under the epoch of stage (a)", By: pipeline("TestRule5"),
 	},
 	{
 		Name: "a transaction ends though its epoch has changed", File: transactionFile,
-		Old: `if err == nil && (id != t.who.producerID || epoch != t.who.epoch) {`, New: `if false {`,
+		Old: `if err == nil && (id != t.who.ID || epoch != t.who.Epoch) {`, New: `if false {`,
 		Breaks: "nil from the client is no commit if id and epoch have changed", By: pipeline("TestRule5"),
 	},
 	{
@@ -114,31 +116,8 @@ var pipelineMutants = []Mutant{
 	},
 	{
 		Name: "the client retries the transaction's offsets", File: commitFile,
-		Old: `	kresp, err := c.client.Broker(int(coordinator)).Request(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("no answer from broker %d: %w", coordinator, err)
-	}
-	resp, ok := kresp.(*kmsg.TxnOffsetCommitResponse)`,
-		New: `	kresp, err := c.client.Request(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("no answer from broker %d: %w", coordinator, err)
-	}
-	resp, ok := kresp.(*kmsg.TxnOffsetCommitResponse)`,
+		Old: `c.client.Broker(int(coordinator)).Request(ctx, req)`, New: `c.client.Request(ctx, req)`,
 		Breaks: "offsets are sent without hidden retries", By: pipeline("TestRule3"),
-	},
-	{
-		Name: "the client retries a plain commit", File: commitFile,
-		Old: `	kresp, err := c.client.Broker(int(coordinator)).Request(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("no answer from broker %d: %w", coordinator, err)
-	}
-	resp, ok := kresp.(*kmsg.OffsetCommitResponse)`,
-		New: `	kresp, err := c.client.Request(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("no answer from broker %d: %w", coordinator, err)
-	}
-	resp, ok := kresp.(*kmsg.OffsetCommitResponse)`,
-		Breaks: "plain commits are sent without hidden retries", By: pipeline("TestRule6"),
 	},
 	{
 		Name: "the coordinator that moved away is asked again", File: commitFile,
@@ -231,33 +210,58 @@ var pipelineMutants = []Mutant{
 	},
 	{
 		Name: "a lane is made with an exhausted epoch", File: laneFile,
-		Old: `if epoch < maxEpoch {`, New: `if true {`,
+		Old: `if epoch < producer.MaxEpoch {`, New: `if true {`,
 		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestRule8"),
 	},
 	{
 		Name: "a lane is used until its epoch is exhausted", File: laneFile,
-		Old: `if err != nil || epoch < maxEpoch {`, New: `if err != nil || epoch >= 0 {`,
+		Old: `if err != nil || epoch < producer.MaxEpoch {`, New: `if err != nil || epoch >= 0 {`,
 		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestRule8"),
 	},
 	{
-		Name: "the epoch's limit is one too high", File: laneFile,
-		Old: `const maxEpoch = 32766`, New: `const maxEpoch = 32767`,
+		Name: "the epoch's limit is one too high", File: producerFile,
+		Old: `const MaxEpoch = 32766`, New: `const MaxEpoch = 32767`,
 		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestRule8"),
 	},
 	{
-		Name: "a plain commit runs beside transactions", File: gateFile,
+		Name: "a silent commit runs beside transactions", File: silentFile,
 		Old: `for stage := stageRecords; stage < stages; stage++ {`, New: `for stage := stages; stage < stages; stage++ {`,
-		Breaks: "plain commits only with nothing in flight", By: pipeline("TestRule6"),
+		Breaks: "silent commits only with nothing in flight", By: pipeline("TestRule6"),
 	},
 	{
-		Name: "transactions begin while a plain commit is under way", File: gateFile,
+		Name: "transactions begin while a silent commit is under way", File: silentFile,
 		Old: `defer l.pass(stageOffsets)`, New: `l.pass(stageOffsets)`,
-		Breaks: "stage (a) is closed until a plain commit is answered", By: pipeline("TestRule6"),
+		Breaks: "stage (a) is closed until a silent commit is through", By: pipeline("TestRule6"),
 	},
 	{
-		Name: "a plain commit drops outputs that came meanwhile", File: gateFile,
+		Name: "a silent commit drops outputs that came meanwhile", File: silentFile,
 		Old: `if slices.ContainsFunc(l.batch, func(r *Result) bool { return len(r.Records) > 0 }) {`, New: `if false {`,
-		Breaks: "no output is lost", By: pipeline("TestRule6"),
+		Breaks: "no output is lost", By: pipeline("TestAnOutputThatComes"),
+	},
+	{
+		Name: "late silent commits are not fenced after a failure", File: laneFile,
+		Old: "\twg.Go(func() { p.persist(failures, quiet.open) })\n", New: "",
+		Breaks: "a late request changes nothing", By: pipeline("TestDirectedLateSilent"),
+	},
+	{
+		Name: "a silent commit counts before its end is answered", File: silentFile,
+		Old: "\tnext, err := producer.Commit(ctx, client, q.who)\n\tif err != nil {", New: "\tnext, err := producer.Commit(ctx, client, q.who)\n\tif false && err != nil {",
+		Breaks: "only what the broker confirms counts as committed", By: pipeline("TestRule6"),
+	},
+	{
+		Name: "a silent commit goes on with the epoch of the last one", File: silentFile,
+		Old: "\tq.who = next\n", New: "\t_ = next\n",
+		Breaks: "every transaction has an epoch of its own", By: pipeline("TestRule6"),
+	},
+	{
+		Name: "silent commits use up all epochs", File: producerFile,
+		Old: `i.Epoch >= 0 && i.Epoch < MaxEpoch`, New: `i.Epoch >= 0`,
+		Breaks: "an id at epoch 32766 is initialized anew before use", By: pipeline("TestRule6"),
+	},
+	{
+		Name: "what the last transaction left pending in the group stays", File: "choreo/internal/producer/settle.go",
+		Old: `if last == Never {`, New: `if true {`,
+		Breaks: "no offset of ours stays pending for ever", By: pipeline("TestDirectedWhatALane"),
 	},
 	{
 		Name: "what is put back comes after what came later", File: queueFile,

@@ -58,6 +58,7 @@ func run(ctx context.Context, s contender.Setup, m *contender.Meter) error {
 	pipe, err := txn.New(txn.Config{
 		Fence: fence, Group: s.Name, Membership: member.GroupMetadata,
 		TransactionalID: func(lane int) string { return fmt.Sprintf("%s/%d", s.Name, lane) },
+		OffsetsID:       s.Name + "/offsets",
 		Lanes:           s.Lanes, MaxRecords: s.PerCommit, ClientOptions: []kgo.Opt{kgo.SeedBrokers(s.Brokers...)},
 		Ready:    sync.OnceFunc(func() { close(ready) }),
 		Failed:   void,

@@ -51,8 +51,8 @@ type Config struct {
 	// InboxFrom is where the inbox starts. Default Earliest.
 	InboxFrom From
 
-	// TransactionalPrefix begins the transactional ids of all lanes of all
-	// instances of the service ("payment/"), OwnPrefix those of this instance
+	// TransactionalPrefix begins the transactional ids of all instances of
+	// the service ("payment/"), OwnPrefix those of this instance
 	// ("payment/payment-0/"). Open transactions under the first and not under
 	// the second are ended when they keep a task from opening.
 	TransactionalPrefix, OwnPrefix string

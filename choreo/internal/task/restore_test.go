@@ -97,13 +97,17 @@ func (r *rig) leave(id string, what string) *kgo.Client {
 // stable fetch of the offsets, or the restore. It is ended when the patience is
 // over, and what was in it is void.
 func TestOpenTransactionOfDeadInstanceIsEnded(t *testing.T) {
-	for _, what := range []string{"offsets", "journal"} {
-		t.Run(what, func(t *testing.T) {
+	for _, c := range []struct{ name, what, id string }{
+		{"offsets", "offsets", "0"},
+		{"offsets alone, in the transaction for such", "offsets", "offsets"},
+		{"journal", "journal", "0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})
 			r.produce("inbox", 0, seq("v", 4)...)
 			r.produce("journal", 0, "kept")
 			r.commit("inbox", 0, 1)
-			dead := r.leave(r.group+"/dead/0", what)
+			dead := r.leave(r.group+"/dead/"+c.id, c.what)
 			began := time.Now()
 			a := r.instance("a").start()
 			a.waitOpen(1)

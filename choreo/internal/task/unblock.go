@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -151,26 +152,10 @@ func (o *Owner) openTransactions(ctx context.Context, on *partition) ([]openTran
 // coordinator abort what is open under it and fence whoever had it (KIP-98). It
 // returns when the abort is complete.
 func (o *Owner) endTransaction(ctx context.Context, id string) error {
-	for {
-		req := kmsg.NewPtrInitProducerIDRequest()
-		req.TransactionalID = kmsg.StringPtr(id)
-		req.TransactionTimeoutMillis = int32(o.cfg.TransactionTimeout.Milliseconds())
-		req.ProducerID, req.ProducerEpoch = -1, -1
-		resp, err := req.RequestWith(ctx, o.meta)
-		if err == nil {
-			err = kerr.ErrorForCode(resp.ErrorCode)
-		}
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, kerr.ConcurrentTransactions): // the abort's markers are being written
-			if err := pause(ctx, 5*time.Millisecond); err != nil {
-				return err
-			}
-		default:
-			return fmt.Errorf("ending the open transaction of transactional id %q: %w; is the principal allowed to WRITE to it?", id, err)
-		}
+	if _, err := producer.Initialize(ctx, o.meta, id, o.cfg.TransactionTimeout); err != nil {
+		return fmt.Errorf("ending the open transaction of transactional id %q: %w; is the principal allowed to WRITE to it?", id, err)
 	}
+	return nil
 }
 
 // pause waits, or returns the context's error.

@@ -95,21 +95,11 @@ func TestTheCommitGroupsPartitionsByTopic(t *testing.T) {
 		}
 		got := map[string][]int32{}
 		topics := 0
-		for _, c := range r.calls(kTxnCommit, kCommit) {
-			switch req := c.req.(type) {
-			case *kmsg.TxnOffsetCommitRequest:
-				for _, t := range req.Topics {
-					topics++
-					for _, p := range t.Partitions {
-						got[t.Topic] = append(got[t.Topic], p.Partition)
-					}
-				}
-			case *kmsg.OffsetCommitRequest:
-				for _, t := range req.Topics {
-					topics++
-					for _, p := range t.Partitions {
-						got[t.Topic] = append(got[t.Topic], p.Partition)
-					}
+		for _, c := range r.calls(kTxnCommit) {
+			for _, t := range c.req.(*kmsg.TxnOffsetCommitRequest).Topics {
+				topics++
+				for _, p := range t.Partitions {
+					got[t.Topic] = append(got[t.Topic], p.Partition)
 				}
 			}
 		}
@@ -117,7 +107,7 @@ func TestTheCommitGroupsPartitionsByTopic(t *testing.T) {
 		for _, ps := range got {
 			partitions += len(ps)
 		}
-		if commits := len(r.calls(kTxnCommit, kCommit)); commits != 1 || topics != 2 || partitions != 4 {
+		if commits := len(r.calls(kTxnCommit)); commits != 1 || topics != 2 || partitions != 4 {
 			t.Errorf("silent %v: %d commits name %d topics with partitions %v, want one with 2 of 2 partitions each", silent, commits, topics, got)
 		}
 	}

@@ -30,6 +30,10 @@ type Config struct {
 	// Stable over restarts of the instance, used by nobody else. Required.
 	TransactionalID func(lane int) string
 
+	// OffsetsID is the transactional id of the transactions that hold offsets
+	// alone: "<service>/<instance>/offsets". The same is true of it. Required.
+	OffsetsID string
+
 	// Lanes is the number of transactions in flight. Default 4, at most 16.
 	Lanes int
 
@@ -60,7 +64,7 @@ type Config struct {
 	// flight. Default 2 ms; negative: not at all.
 	Gather time.Duration
 	// SilentAfter is how long offsets without outputs wait for a transaction
-	// before they are committed without one. Default 1 s.
+	// before they are committed in one of their own. Default 1 s.
 	SilentAfter time.Duration
 
 	// RetryMin and RetryMax bound the pause between attempts to make the lanes
@@ -88,7 +92,7 @@ type Observer interface {
 	// Committed: a transaction took seconds from the gate to the answer of its
 	// end and held that many results and records; bytes as by RecordSize.
 	Committed(took time.Duration, results, records, bytes int)
-	// CommittedSilently: a plain commit of so many results without outputs.
+	// CommittedSilently: a transaction of so many results without outputs.
 	CommittedSilently(took time.Duration, results int)
 	// Failed: the pipeline failed and is reset.
 	Failed(reason Reason)
@@ -139,6 +143,7 @@ func (c *Config) normalize() error {
 	need(c.Group == "", "Group", "name the consumer group")
 	need(c.Membership == nil, "Membership", "give the group client's GroupMetadata")
 	need(c.TransactionalID == nil, "TransactionalID", "name the lanes")
+	need(c.OffsetsID == "", "OffsetsID", "name the producer of offsets without outputs")
 
 	fill(&c.Lanes, defaultLanes)
 	fill(&c.Timeout, defaultTimeout)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -82,6 +83,7 @@ func (r *rig) rerun(w *wire) {
 	p, err := New(Config{
 		Fence: r.fence, Group: r.prefix + group, Membership: r.member.GroupMetadata,
 		TransactionalID: func(lane int) string { return fmt.Sprintf("%spayment/0/%d", r.prefix, lane) },
+		OffsetsID:       r.prefix + offsetsID,
 		ClientOptions:   append(slices.Clip(r.opts), kgo.Dialer(w.dial)),
 		Lanes:           2,
 		Timeout:         2 * time.Second,
@@ -114,6 +116,17 @@ func (r *rig) say(inc *Incarnation, src *Source, offset int64) told {
 		rec.Topic = r.prefix + rec.Topic
 	}
 	r.pipe.Submit(res)
+	return d
+}
+
+// silence submits the result of an offset that says nothing, and has it committed.
+func (r *rig) silence(inc *Incarnation, src *Source, offset int64) told {
+	r.t.Helper()
+	res, d := result(inc, src, offset)
+	r.pipe.Submit(res)
+	if err := r.pipe.Drain(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
 	return d
 }
 
@@ -159,7 +172,15 @@ func (r *rig) is(p int32, at int64, outputs ...string) {
 // refusedLate checks that a late request was fenced.
 func refusedLate(t *testing.T, resp kmsg.Response) {
 	t.Helper()
-	code := resp.(*kmsg.TxnOffsetCommitResponse).Topics[0].Partitions[0].ErrorCode
+	var code int16
+	switch resp := resp.(type) {
+	case *kmsg.TxnOffsetCommitResponse:
+		code = resp.Topics[0].Partitions[0].ErrorCode
+	case *kmsg.OffsetCommitResponse: // nothing fences it
+		code = resp.Topics[0].Partitions[0].ErrorCode
+	case *kmsg.EndTxnResponse:
+		code = resp.ErrorCode
+	}
 	if err := kerr.ErrorForCode(code); !errors.Is(err, kerr.InvalidProducerEpoch) && !errors.Is(err, kerr.ProducerFenced) {
 		t.Fatalf("the late request was answered with %v, want it fenced", err)
 	}
@@ -190,7 +211,7 @@ func TestDirectedTxnOffsetCommitExecutedAnswerLost(t *testing.T) {
 	directed(t, func(t *testing.T, r *rig, w *wire) {
 		inc, src := r.opened(0, 2)
 		r.say(inc, src, 0).is(t, true)
-		w.first(kTxnCommit, unanswered)
+		w.first(unanswered, kTxnCommit)
 		r.say(inc, src, 1).is(t, false)
 		r.hasFailed(ReasonNoAnswer)
 		r.isReady()
@@ -209,7 +230,7 @@ func TestDirectedLateTxnOffsetCommitIsFenced(t *testing.T) {
 		t.Run([]string{"duplicate of an answered one", "never delivered before", "duplicate of an unanswered one"}[what], func(t *testing.T) {
 			directed(t, func(t *testing.T, r *rig, w *wire) {
 				inc, src := r.opened(0, 6)
-				caught := w.first(kTxnCommit, what)
+				caught := w.first(what, kTxnCommit)
 				d := r.say(inc, src, 0)
 				late := receive(t, caught, "the TxnOffsetCommit")
 				if d.is(t, what == pass); what != pass {
@@ -233,27 +254,67 @@ func TestDirectedLateTxnOffsetCommitIsFenced(t *testing.T) {
 	}
 }
 
+// Offsets without outputs are committed, the request is lost, and comes when the
+// group has long been elsewhere: it does not rewind it.
+func TestDirectedLateSilentCommitIsFenced(t *testing.T) {
+	for _, what := range []fate{lost, unanswered, pass} {
+		t.Run([]string{"duplicate of an answered one", "never delivered before", "duplicate of an unanswered one"}[what], func(t *testing.T) {
+			directed(t, func(t *testing.T, r *rig, w *wire) {
+				inc, src := r.opened(0, 6)
+				caught := w.first(what, kTxnCommit, kCommit)
+				d := r.silence(inc, src, 0)
+				late := receive(t, caught, "the commit of offsets")
+				if d.is(t, what == pass); what != pass {
+					r.hasFailed(ReasonNoAnswer)
+					r.isReady()
+					inc, src = r.opened(0, 6)
+					refusedLate(t, w.deliver(late))
+					r.silence(inc, src, 0).is(t, true)
+				}
+				r.is(0, 1)
+				refusedLate(t, w.deliver(late))
+				r.say(inc, src, 1).is(t, true)
+				r.silence(inc, src, 2).is(t, true)
+				refusedLate(t, w.deliver(late))
+				r.is(0, 3, "1")
+				r.say(inc, src, 3).is(t, true)
+				refusedLate(t, w.deliver(late))
+				r.is(0, 4, "1", "3")
+			})
+		})
+	}
+}
+
 // Whether an EndTxn was carried out nobody says: the broker is asked, by its
 // committed offsets, and nothing is said twice or lost.
 func TestDirectedEndTxnOutcomeUnknown(t *testing.T) {
-	for _, done := range []bool{true, false} {
-		t.Run(map[bool]string{true: "executed", false: "not executed"}[done], func(t *testing.T) {
+	loud := func(r *rig, inc *Incarnation, src *Source) told { return r.say(inc, src, 0) }
+	silent := func(r *rig, inc *Incarnation, src *Source) told { return r.silence(inc, src, 0) }
+	for _, c := range []struct {
+		name    string
+		what    fate
+		act     func(*rig, *Incarnation, *Source) told
+		outputs []string
+	}{
+		{"executed", unanswered, loud, []string{"0"}},
+		{"not executed", lost, loud, []string{"0"}},
+		{"executed, of offsets alone", unanswered, silent, nil},
+		{"not executed, of offsets alone", lost, silent, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			directed(t, func(t *testing.T, r *rig, w *wire) {
 				inc, src := r.opened(0, 1)
-				what := map[bool]fate{true: unanswered, false: lost}[done]
-				w.every(kEnd, what)
-				r.say(inc, src, 0).is(t, false)
+				w.every(kEnd, c.what)
+				c.act(r, inc, src).is(t, false)
 				w.set(nil)
 				r.hasFailed(ReasonNoAnswer)
 				r.isReady()
-				if done {
-					r.is(0, 1, "0")
-					return
+				if c.what == lost {
+					r.is(0, -1)
+					inc, src = r.opened(0, 1)
+					c.act(r, inc, src).is(t, true)
 				}
-				r.is(0, -1)
-				inc, src = r.opened(0, 1)
-				r.say(inc, src, 0).is(t, true)
-				r.is(0, 1, "0")
+				r.is(0, 1, c.outputs...)
 			})
 		})
 	}
@@ -275,6 +336,48 @@ func TestDirectedLaneDeadBetweenTxnOffsetCommitAndProduce(t *testing.T) {
 		inc, src = r.opened(0, 1)
 		r.say(inc, src, 0).is(t, true)
 		r.is(0, 1, "0")
+	})
+}
+
+// A process dies between the TxnOffsetCommit and the EndTxn of offsets without
+// outputs. What was open is aborted before its successor is ready, and neither
+// request does anything when it comes late.
+func TestDirectedProcessDeadInASilentCommit(t *testing.T) {
+	directed(t, func(t *testing.T, r *rig, w *wire) {
+		inc, src := r.opened(0, 2)
+		r.silence(inc, src, 0).is(t, true)
+		ends, commits := make(chan *frame, 100), make(chan *frame, 100)
+		w.set(func(f *frame) fate {
+			switch f.key {
+			case kTxnCommit:
+				commits <- f
+			case kEnd:
+				ends <- f
+				return lost
+			}
+			return pass
+		})
+		res, d := result(inc, src, 1)
+		r.pipe.Submit(res)
+		drained := make(chan error, 1)
+		go func() { drained <- r.pipe.Drain(t.Context()) }()
+		commit, end := receive(t, commits, "the TxnOffsetCommit"), receive(t, ends, "the EndTxn")
+		r.pipe.Close()
+		d.is(t, false)
+		if err := receive(t, drained, "the end of Drain"); err != nil {
+			t.Error(err)
+		}
+		w.set(nil)
+		r.rerun(w)
+		r.is(0, 1)
+		refusedLate(t, w.deliver(commit))
+		refusedLate(t, w.deliver(end))
+		r.is(0, 1)
+		inc, src = r.opened(0, 1)
+		r.silence(inc, src, 1).is(t, true)
+		refusedLate(t, w.deliver(commit))
+		refusedLate(t, w.deliver(end))
+		r.is(0, 2)
 	})
 }
 
@@ -306,19 +409,12 @@ func TestDirectedProducerEpochBumpedInMidTransaction(t *testing.T) {
 }
 
 // bump initializes a transactional id from outside.
-func (r *rig) bump(id string) {
-	req := kmsg.NewPtrInitProducerIDRequest()
-	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.TransactionTimeoutMillis = &id, -1, -1, 10_000
-	err := repeat(r.t.Context(), func() (int16, error) {
-		resp, err := req.RequestWith(r.t.Context(), r.admin)
-		if err != nil {
-			return 0, err
-		}
-		return resp.ErrorCode, nil
-	})
+func (r *rig) bump(id string) producer.Identity {
+	who, err := producer.Initialize(r.t.Context(), r.admin, id, 10*time.Second)
 	if err != nil {
 		r.t.Error(err)
 	}
+	return who
 }
 
 // The metadata of a partition is full: that is what the broker must still take,
@@ -361,17 +457,18 @@ func TestDirectedMetadataFull(t *testing.T) {
 // that touches the group ends, before the lane is used.
 func TestDirectedWhatALaneLeftPendingIsEndedAsItsTransactionWas(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		prepare func(r *rig, w *wire, inc *Incarnation, src *Source)
-		ends    int
+		name       string
+		prepare    func(r *rig, w *wire, inc *Incarnation, src *Source)
+		adds, ends int
 	}{
-		{"committed", func(r *rig, _ *wire, inc *Incarnation, src *Source) { r.say(inc, src, 0).is(r.t, true) }, 1},
+		{"committed", func(r *rig, _ *wire, inc *Incarnation, src *Source) { r.say(inc, src, 0).is(r.t, true) }, 2, 1},
+		{"committed, offsets alone", func(r *rig, _ *wire, inc *Incarnation, src *Source) { r.silence(inc, src, 0).is(r.t, true) }, 3, 1},
 		{"open", func(r *rig, w *wire, inc *Incarnation, src *Source) {
 			caught := w.every(kProduce, lost)
 			r.say(inc, src, 0)
 			receive(r.t, caught, "the Produce")
-		}, 0},
-		{"none", func(*rig, *wire, *Incarnation, *Source) {}, 0},
+		}, 2, 0},
+		{"none", func(*rig, *wire, *Incarnation, *Source) {}, 2, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			directed(t, func(t *testing.T, r *rig, w *wire) {
@@ -393,8 +490,8 @@ func TestDirectedWhatALaneLeftPendingIsEndedAsItsTransactionWas(t *testing.T) {
 				if !r.real { // the embedded broker forgets how a transaction ended
 					ends = 0
 				}
-				if len(added) != 2 || len(ended) != ends {
-					t.Errorf("%d lanes touched the group, want 2; %d committed, want %d", len(added), len(ended), ends)
+				if len(added) != c.adds || len(ended) != ends {
+					t.Errorf("%d ids touched the group, want %d; %d committed, want %d", len(added), c.adds, len(ended), ends)
 				}
 			})
 		})

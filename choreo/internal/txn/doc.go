@@ -19,7 +19,8 @@
 // others as finished, and reads what each touched partition then commits. An
 // offset therefore counts as finished only if its output is in this transaction
 // or an earlier one. Results without outputs ride along; while there is nothing
-// to ride along with, a plain OffsetCommit takes them, alone in the pipeline.
+// to ride along with, a transaction without outputs takes them, by a producer of
+// its own and alone in the pipeline.
 //
 // # Failure
 //

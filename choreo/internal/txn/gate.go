@@ -1,9 +1,6 @@
 package txn
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // load is what passed the gate together.
 type load struct {
@@ -82,47 +79,4 @@ func (p *Pipeline) gate(batch []*Result, silent bool) (load, bool) {
 	}
 	load.results = batch
 	return load, true
-}
-
-// commitPlainly commits silent offsets without a transaction. An OffsetCommit
-// takes effect at once and would be overtaken by, or overtake, those of
-// transactions in flight: so it has the turns of all stages while it runs. It
-// reports whether the lane goes on. The turn in stage (a) is held.
-func (l *lane) commitPlainly(s *session) bool {
-	seq := s.seq.Add(1)
-	defer l.pass(stageOffsets)
-	for stage := stageRecords; stage < stages; stage++ {
-		select {
-		case <-l.turns[stage]:
-			defer l.pass(stage)
-		case <-s.broken: // the turn may have stayed with the one that failed
-			return false
-		}
-	}
-	l.batch = s.p.take(l.batch[:0])
-	if slices.ContainsFunc(l.batch, func(r *Result) bool { return len(r.Records) > 0 }) {
-		s.p.putBack(l.batch) // a transaction can take them along after all
-		return true
-	}
-	load, ok := s.p.gate(l.batch, true)
-	if !ok {
-		return true
-	}
-	began := time.Now()
-	ctx, cancel := s.timeout()
-	defer cancel()
-	c := &committer{p: s.p, client: l.client, held: load.held, commits: load.commits, as: load.as}
-	if err := c.send(ctx); err != nil {
-		s.fail(seq, err)
-		s.dropped(load)
-		return false
-	}
-	s.committed.Store(true)
-	for _, r := range load.results {
-		r.done(true)
-	}
-	s.p.cfg.Fence.release(load.held)
-	s.p.settle(len(load.results))
-	s.p.cfg.Observer.CommittedSilently(time.Since(began), len(load.results))
-	return true
 }

@@ -8,13 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// maxEpoch is the producer epoch from which on a lane is made anew before it is
-// used: the next bump would overflow, and brokers before 4.3 can hang then
-// (KAFKA-20090).
-const maxEpoch = 32766
 
 // lane is one transactional producer, and the goroutine that drives it. Turns
 // in each stage go from lane to lane in a ring.
@@ -24,7 +20,7 @@ type lane struct {
 	client *kgo.Client
 	turns  [stages]chan struct{}
 	next   *lane
-	last   outcome // of its last transaction before it was made
+	last   producer.Outcome // of its last transaction before it was made
 
 	batch []*Result // reused
 }
@@ -45,17 +41,22 @@ func (p *Pipeline) open(ctx context.Context, l *lane) error {
 	if err != nil {
 		return fmt.Errorf("making the client of %s: %w", l.id, err)
 	}
-	if l.last == unknown {
-		l.last, err = lastOutcome(ctx, client, l.id)
-	}
-	if err == nil && l.last != never {
-		err = p.settleGroup(ctx, client, l.id, l.last)
-	}
-	if err != nil {
+	if err := p.settleLast(ctx, client, l.id, &l.last); err != nil {
 		p.discard(client)
 		return err
 	}
 	return p.connect(ctx, l, client)
+}
+
+// settleLast ends what the last transaction of the transactional id left pending.
+// How that ended is asked once: the answer is another one afterwards.
+func (p *Pipeline) settleLast(ctx context.Context, client *kgo.Client, id string, last *producer.Outcome) (err error) {
+	if *last == producer.Unknown {
+		if *last, err = producer.LastOutcome(ctx, client, id); err != nil {
+			return err
+		}
+	}
+	return producer.Settle(ctx, client, id, p.cfg.Group, p.cfg.Timeout, *last)
 }
 
 // connect gives the lane a client: this one, or one after it.
@@ -69,7 +70,7 @@ func (p *Pipeline) connect(ctx context.Context, l *lane, client *kgo.Client) err
 			p.discard(client)
 			return fmt.Errorf("initializing transactional id %s: %w", l.id, err)
 		}
-		if epoch < maxEpoch {
+		if epoch < producer.MaxEpoch {
 			l.client = client
 			return nil
 		}
@@ -91,7 +92,7 @@ func (p *Pipeline) newClient(transactionalID string) (*kgo.Client, error) {
 // renew replaces the client of a lane whose epoch is exhausted.
 func (p *Pipeline) renew(ctx context.Context, l *lane) error {
 	_, epoch, err := l.client.ProducerID(ctx)
-	if err != nil || epoch < maxEpoch {
+	if err != nil || epoch < producer.MaxEpoch {
 		return err
 	}
 	p.discard(l.client)
@@ -146,16 +147,20 @@ func (p *Pipeline) options(transactionalID string) []kgo.Opt {
 // is still going to be ended.
 func (p *Pipeline) deadline() time.Duration { return p.cfg.Timeout / 10 * 8 }
 
-// openAll makes all lanes side by side, each again and again until it works: one
-// that gets no answer does not hold up the others, which stay as they are. It
-// reports every failure in turn and returns nil when the pipeline is to stop.
-func (p *Pipeline) openAll(failed func(error)) []*lane {
-	lanes := make([]*lane, p.cfg.Lanes)
+// openAll makes all lanes and the producer of silent offsets side by side, each
+// again and again until it works: one that gets no answer does not hold up the
+// others, which stay as they are. It reports every failure in turn and returns
+// nil when the pipeline is to stop.
+func (p *Pipeline) openAll(failed func(error)) ([]*lane, *silent) {
+	lanes, quiet := make([]*lane, p.cfg.Lanes), &silent{p: p}
 	failures, opened := make(chan error), make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range lanes {
-		wg.Go(func() { lanes[i] = p.openPersistently(i, failures) })
+		l := p.newLane(i)
+		lanes[i] = l
+		wg.Go(func() { p.persist(failures, func(ctx context.Context) error { return p.open(ctx, l) }) })
 	}
+	wg.Go(func() { p.persist(failures, quiet.open) })
 	go func() {
 		defer close(opened)
 		wg.Wait()
@@ -170,35 +175,29 @@ func (p *Pipeline) openAll(failed func(error)) []*lane {
 	}
 	if p.ctx.Err() != nil {
 		for _, l := range lanes {
-			if l != nil {
-				p.discard(l.client)
-			}
+			p.discard(l.client)
 		}
-		return nil
+		return nil, nil
 	}
 	for i, l := range lanes {
 		l.next = lanes[(i+1)%len(lanes)]
 	}
-	return lanes
+	return lanes, quiet
 }
 
-// openPersistently makes one lane. It returns nil when the pipeline is to stop.
-func (p *Pipeline) openPersistently(number int, failures chan<- error) *lane {
-	l := p.newLane(number)
+// persist calls open until it works or the pipeline is to stop.
+func (p *Pipeline) persist(failures chan<- error, open func(context.Context) error) {
 	backoff := newBackoff(p.cfg.RetryMin, p.cfg.RetryMax)
 	for {
 		ctx, cancel := context.WithTimeout(p.ctx, p.cfg.Timeout)
-		err := p.open(ctx, l)
+		err := open(ctx)
 		cancel()
-		switch {
-		case err == nil:
-			return l
-		case p.ctx.Err() != nil:
-			return nil
+		if err == nil || p.ctx.Err() != nil {
+			return
 		}
 		failures <- err
 		if pause(p.ctx, backoff.next(), err) != nil {
-			return nil
+			return
 		}
 	}
 }

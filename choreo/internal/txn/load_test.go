@@ -56,7 +56,7 @@ func TestNothingIsCommittedForClosedIncarnationsAlone(t *testing.T) {
 	r.submit(gone, src, 0).is(t, false)
 	kept, other := r.fence.Open(1), r.source(1, 10)
 	r.submit(kept, other, 0).is(t, true)
-	for _, c := range r.calls(kCommit) {
+	for _, c := range r.calls(kTxnCommit) {
 		if len(partitionsOf(c)) == 0 {
 			t.Error("a commit of nothing was sent")
 		}

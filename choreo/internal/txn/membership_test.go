@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -177,7 +178,7 @@ func TestARevokeThatGaveUpWaitingIsNotOurs(t *testing.T) {
 // A record acknowledged under another producer id or epoch than its
 // transaction's is not part of it, whatever the client says.
 func TestOnlyAcknowledgementsOfTheTransactionCount(t *testing.T) {
-	who := txnIdentity{transactionalID: "payment/0/0", producerID: 7, epoch: 3}
+	who := producer.Identity{TransactionalID: "payment/0/0", ID: 7, Epoch: 3}
 	for _, tc := range []struct {
 		name  string
 		id    int64
@@ -208,7 +209,7 @@ func TestOnlyAcknowledgementsOfTheTransactionCount(t *testing.T) {
 // The broker counts epochs in 16 bits and gives the last one to nobody
 // (KAFKA-20090): 32766 is the first that a lane must not use.
 func TestTheEpochsLimitIsKafkas(t *testing.T) {
-	if maxEpoch != math.MaxInt16-1 {
-		t.Errorf("lanes are used up to epoch %d, the limit is %d", maxEpoch, math.MaxInt16-1)
+	if producer.MaxEpoch != math.MaxInt16-1 {
+		t.Errorf("lanes are used up to epoch %d, the limit is %d", producer.MaxEpoch, math.MaxInt16-1)
 	}
 }

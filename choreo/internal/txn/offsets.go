@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -99,24 +100,14 @@ func reasonOf(err error, otherwise Reason) Reason {
 	return ReasonNoAnswer // a connection's or a context's error
 }
 
-// committer is one commit of offsets on its way: with the transaction's id and
-// epoch, or plain.
+// committer is one commit of offsets on its way, in a transaction.
 type committer struct {
 	p       *Pipeline
 	client  *kgo.Client
 	held    []*Incarnation
 	commits []commit
 	as      membership
-
-	lane *txnIdentity // nil: a plain commit
-}
-
-// txnIdentity is who a transaction is for the broker. The epoch is another one
-// in every transaction.
-type txnIdentity struct {
-	transactionalID string
-	producerID      int64
-	epoch           int16
+	who     producer.Identity
 }
 
 // send commits the offsets and returns when the broker has accepted them.
@@ -190,11 +181,8 @@ func (c *committer) renew(ctx context.Context, backoff *backoff, another bool) *
 }
 
 func (c *committer) failure(reason Reason, err error) *Error {
-	what := "commit offsets"
-	if c.lane != nil {
-		what = "commit offsets in transaction of " + c.lane.transactionalID
-	}
-	return &Error{Reason: reason, Err: fmt.Errorf("%s for group %q (%s): %w", what, c.p.cfg.Group, c.topics(), err)}
+	return &Error{Reason: reason, Err: fmt.Errorf("commit offsets in transaction of %s for group %q (%s): %w",
+		c.who.TransactionalID, c.p.cfg.Group, c.topics(), err)}
 }
 
 // topics names the first few of the partitions.
@@ -217,11 +205,8 @@ func (c *committer) topics() string {
 // the partitions in the answer. Topics are given by name and by id: which of
 // them counts depends on the version that the client and the broker agree on.
 func (c *committer) request(ctx context.Context, coordinator int32) ([]int16, error) {
-	if c.lane == nil {
-		return c.plain(ctx, coordinator)
-	}
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
-	req.TransactionalID, req.ProducerID, req.ProducerEpoch = c.lane.transactionalID, c.lane.producerID, c.lane.epoch
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch = c.who.TransactionalID, c.who.ID, c.who.Epoch
 	req.Group, req.MemberID, req.Generation = c.p.cfg.Group, c.as.member, c.as.generation
 	req.InstanceID = c.p.instanceID()
 	for i := range c.commits {
@@ -247,45 +232,6 @@ func (c *committer) request(ctx context.Context, coordinator int32) ([]int16, er
 		return nil, fmt.Errorf("no answer from broker %d: %w", coordinator, err)
 	}
 	resp, ok := kresp.(*kmsg.TxnOffsetCommitResponse)
-	if !ok {
-		return nil, fmt.Errorf("broker %d answered with a %T", coordinator, kresp)
-	}
-	var codes []int16
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			codes = append(codes, p.ErrorCode)
-		}
-	}
-	return codes, nil
-}
-
-func (c *committer) plain(ctx context.Context, coordinator int32) ([]int16, error) {
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group, req.MemberID, req.Generation = c.p.cfg.Group, c.as.member, c.as.generation
-	req.InstanceID = c.p.instanceID()
-	for i := range c.commits {
-		cm := &c.commits[i]
-		var topic *kmsg.OffsetCommitRequestTopic
-		for j := range req.Topics {
-			if t := &req.Topics[j]; t.TopicID == cm.source.TopicID && t.Topic == cm.source.Topic {
-				topic = t
-			}
-		}
-		if topic == nil {
-			t := kmsg.NewOffsetCommitRequestTopic()
-			t.Topic, t.TopicID = cm.source.Topic, cm.source.TopicID
-			req.Topics = append(req.Topics, t)
-			topic = &req.Topics[len(req.Topics)-1]
-		}
-		part := kmsg.NewOffsetCommitRequestTopicPartition()
-		part.Partition, part.Offset, part.LeaderEpoch, part.Metadata = cm.source.Partition, cm.Offset, cm.LeaderEpoch, &cm.Metadata
-		topic.Partitions = append(topic.Partitions, part)
-	}
-	kresp, err := c.client.Broker(int(coordinator)).Request(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("no answer from broker %d: %w", coordinator, err)
-	}
-	resp, ok := kresp.(*kmsg.OffsetCommitResponse)
 	if !ok {
 		return nil, fmt.Errorf("broker %d answered with a %T", coordinator, kresp)
 	}

@@ -114,9 +114,9 @@ func TestResultsAreToldInOrder(t *testing.T) {
 	}
 }
 
-// An output that comes while a plain commit waits for its turn is not taken for
+// An output that comes while a silent commit waits for its turn is not taken for
 // one of the silent offsets: it is produced, before what comes later.
-func TestAnOutputThatComesWhileAPlainCommitWaitsIsProduced(t *testing.T) {
+func TestAnOutputThatComesWhileASilentCommitWaitsIsProduced(t *testing.T) {
 	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
 	inc, src := r.fence.Open(0), r.source(0, 10)
 	held, release := make(chan call, 1), make(chan struct{})
@@ -125,7 +125,7 @@ func TestAnOutputThatComesWhileAPlainCommitWaitsIsProduced(t *testing.T) {
 	receive(t, held, "the end of the first transaction")
 	silent := r.submit(inc, src, 1)
 	// The lane that commits it has left the wait for something to do: a signal stays.
-	waitFor(t, "the plain commit to wait for its turn", func() bool {
+	waitFor(t, "the silent commit to wait for its turn", func() bool {
 		r.pipe.signal()
 		time.Sleep(2 * time.Millisecond)
 		return len(r.pipe.wake) == 1
@@ -139,17 +139,17 @@ func TestAnOutputThatComesWhileAPlainCommitWaitsIsProduced(t *testing.T) {
 	r.hasCommitted(0, 4)
 }
 
-// While a plain commit is under way no transaction sends its offsets, for those
-// of the plain commit could be appended after them.
-func TestNoOffsetsAreSentBesideAPlainCommit(t *testing.T) {
+// While a silent commit is under way no transaction sends its offsets, for those
+// of the silent commit could be appended after them.
+func TestNoOffsetsAreSentBesideASilentCommit(t *testing.T) {
 	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
 	inc, src := r.fence.Open(0), r.source(0, 10)
 	held, release := make(chan call, 1), make(chan struct{})
-	r.intercept(once(kCommit, 1, r.hold(held, release)))
+	r.intercept(silently(once(kTxnCommit, 1, r.hold(held, release))))
 	silent := r.submit(inc, src, 0)
-	receive(t, held, "the plain commit")
+	receive(t, held, "the silent commit")
 	loud := r.submit(inc, src, 1, "1")
-	stays(t, "its offsets wait", func() bool { return r.pipe.gatheredNow() == 1 && len(r.calls(kTxnCommit)) == 0 })
+	stays(t, "its offsets wait", func() bool { return r.pipe.gatheredNow() == 1 && len(r.calls(kTxnCommit)) == 1 })
 	close(release)
 	silent.is(t, true)
 	loud.is(t, true)

@@ -71,11 +71,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	told := false // Failed was called for this outage
 	failing := newBackoff(p.cfg.RetryMin, p.cfg.RetryMax)
 	for p.ctx.Err() == nil {
-		lanes := p.makeLanes(&told)
+		lanes, quiet := p.makeLanes(&told)
 		if lanes == nil {
 			break
 		}
-		s := newSession(p.ctx, p, lanes)
+		s := newSession(p.ctx, p, lanes, quiet)
 		told = false
 		p.cfg.Fence.Reopen()
 		p.cfg.Ready()
@@ -135,9 +135,9 @@ func (p *Pipeline) serve(s *session) *Error {
 
 // makeLanes makes the lanes, for as long as it takes, and tells of the outage
 // once. It returns nil when the pipeline is to stop.
-func (p *Pipeline) makeLanes(told *bool) (lanes []*lane) {
+func (p *Pipeline) makeLanes(told *bool) (lanes []*lane, quiet *silent) {
 	p.whileDropping(func() {
-		lanes = p.openAll(func(err error) {
+		lanes, quiet = p.openAll(func(err error) {
 			failure := &Error{Reason: ReasonOpen, Err: err}
 			p.cfg.Observer.Failed(ReasonOpen)
 			p.cfg.Logger.Warn("a lane cannot be made: trying again", "error", err)
@@ -148,7 +148,7 @@ func (p *Pipeline) makeLanes(told *bool) (lanes []*lane) {
 			}
 		})
 	})
-	return lanes
+	return lanes, quiet
 }
 
 // whileDropping drops what is gathered and submitted while f runs: there are no
@@ -271,12 +271,12 @@ func (p *Pipeline) pending(inFlight int) (work, time.Duration) {
 	case p.gathered.len() == 0:
 		return nothing, 0
 	case p.draining > 0:
-		return plainCommit, 0
+		return offsetsAlone, 0
 	}
 	if left := p.cfg.SilentAfter - time.Since(p.since); left > 0 {
 		return nothing, left
 	}
-	return plainCommit, 0
+	return offsetsAlone, 0
 }
 
 // take appends to batch what is gathered, up to and including the result that

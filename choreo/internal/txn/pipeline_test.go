@@ -24,7 +24,7 @@ func TestNewSaysAllThatIsWrong(t *testing.T) {
 		}
 	}
 	_, err = New(Config{Fence: &Fence{}, Group: "g", Membership: func() (string, int32) { return "", 0 },
-		TransactionalID: func(int) string { return "x" }, ClientOptions: []kgo.Opt{kgo.MetadataMaxAge(time.Microsecond)}})
+		TransactionalID: func(int) string { return "x" }, OffsetsID: "x/offsets", ClientOptions: []kgo.Opt{kgo.MetadataMaxAge(time.Microsecond)}})
 	if err == nil || !strings.Contains(err.Error(), "options") {
 		t.Errorf("wrong client options: %v", err)
 	}
@@ -157,6 +157,7 @@ func TestTheBrokerIsAway(t *testing.T) {
 	var fence Fence
 	p, err := New(Config{Fence: &fence, Group: group, Membership: func() (string, int32) { return "m", 1 },
 		TransactionalID: func(l int) string { return fmt.Sprint("lane", l) },
+		OffsetsID:       "lane/offsets",
 		ClientOptions:   []kgo.Opt{kgo.SeedBrokers(addr)}, Timeout: time.Second, RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond,
 		Ready: func() { ready <- struct{}{} }, Failed: func(err error) { failed <- err }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {

@@ -72,7 +72,6 @@ func (w *world) disturb(c call) (kmsg.Response, error, bool) {
 	}
 	wrong := map[int16][]*kerr.Error{
 		kTxnCommit: {nil, kerr.ConcurrentTransactions, kerr.NotCoordinator, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.InvalidProducerEpoch},
-		kCommit:    {nil, kerr.NotCoordinator, kerr.RebalanceInProgress, kerr.UnknownServerError},
 		kProduce:   {nil, kerr.NotLeaderForPartition, kerr.InvalidProducerEpoch, kerr.InvalidRecord, kerr.ConcurrentTransactions},
 		kEnd:       {nil, kerr.ConcurrentTransactions, kerr.InvalidTxnState, kerr.UnknownServerError, kerr.CoordinatorNotAvailable},
 		kInit:      {nil, kerr.ConcurrentTransactions, kerr.CoordinatorLoadInProgress},

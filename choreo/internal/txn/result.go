@@ -35,8 +35,8 @@ type Result struct {
 	Offset int64
 
 	// Records are the outputs, produced in this order. Without any, the result
-	// is silent: its offset rides in the next transaction, or in a plain commit
-	// when there is none for a while.
+	// is silent: its offset rides in the next transaction, or in one of its
+	// own when there is none for a while.
 	Records []*kgo.Record
 
 	// Done, if not nil, is called exactly once: with true when the transaction

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -18,18 +19,9 @@ import (
 // partitionsOf are the offsets that a commit carries.
 func partitionsOf(c call) map[int32]int64 {
 	out := map[int32]int64{}
-	switch req := c.req.(type) {
-	case *kmsg.TxnOffsetCommitRequest:
-		for _, t := range req.Topics {
-			for _, p := range t.Partitions {
-				out[p.Partition] = p.Offset
-			}
-		}
-	case *kmsg.OffsetCommitRequest:
-		for _, t := range req.Topics {
-			for _, p := range t.Partitions {
-				out[p.Partition] = p.Offset
-			}
+	for _, t := range c.req.(*kmsg.TxnOffsetCommitRequest).Topics {
+		for _, p := range t.Partitions {
+			out[p.Partition] = p.Offset
 		}
 	}
 	return out
@@ -495,7 +487,7 @@ func TestRule8AnExhaustedEpochIsRenewedBeforeUse(t *testing.T) {
 	req.TransactionTimeoutMillis = 10_000
 	var first int64
 	coordinator := int(r.cluster.CoordinatorFor("payment/0/0"))
-	for epoch := int16(-1); epoch < maxEpoch-3; {
+	for epoch := int16(-1); epoch < producer.MaxEpoch-3; {
 		req.ProducerID, req.ProducerEpoch = -1, -1
 		kresp, err := r.admin.Broker(coordinator).Request(t.Context(), req)
 		if err != nil {
@@ -517,7 +509,7 @@ func TestRule8AnExhaustedEpochIsRenewedBeforeUse(t *testing.T) {
 	renewed := false
 	for _, c := range r.calls(kTxnCommit) {
 		req := c.req.(*kmsg.TxnOffsetCommitRequest)
-		if req.ProducerEpoch >= maxEpoch {
+		if req.ProducerEpoch >= producer.MaxEpoch {
 			t.Errorf("a transaction with epoch %d", req.ProducerEpoch)
 		}
 		renewed = renewed || req.ProducerID != first

@@ -24,6 +24,7 @@ const (
 type session struct {
 	p     *Pipeline
 	lanes []*lane
+	quiet *silent
 	ctx   context.Context // ends with Run
 
 	seq       atomic.Int64 // of the last transaction begun; written by who has the turn in stage (a)
@@ -36,8 +37,8 @@ type session struct {
 	cause  *Error
 }
 
-func newSession(ctx context.Context, p *Pipeline, lanes []*lane) *session {
-	return &session{p: p, lanes: lanes, ctx: ctx, broken: make(chan struct{}), failed: math.MaxInt64}
+func newSession(ctx context.Context, p *Pipeline, lanes []*lane, quiet *silent) *session {
+	return &session{p: p, lanes: lanes, quiet: quiet, ctx: ctx, broken: make(chan struct{}), failed: math.MaxInt64}
 }
 
 // run drives the lanes until the first failure, or the end of ctx, and all
@@ -106,8 +107,8 @@ func (l *lane) run(s *session) {
 			s.fail(s.seq.Load()+1, &Error{Reason: ReasonOpen, Err: renewErr})
 			l.pass(stageOffsets)
 			return
-		case kind == plainCommit:
-			if !l.commitPlainly(s) {
+		case kind == offsetsAlone:
+			if !l.commitSilently(s) {
 				return
 			}
 		default:
@@ -133,7 +134,7 @@ type work int
 const (
 	nothing work = iota
 	transactional
-	plainCommit
+	offsetsAlone
 )
 
 // await blocks until there is something to commit or the session is over. The

@@ -2,9 +2,11 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -14,14 +16,14 @@ func TestRule6SilentOffsetsRideInTheNextTransaction(t *testing.T) {
 	inc, a, b := r.fence.Open(0), r.source(0, 10), r.source(1, 10)
 	silent1 := r.submit(inc, a, 0)
 	silent2 := r.submit(inc, b, 0)
-	stays(t, "nothing is committed for silent offsets alone", func() bool { return len(r.calls(kTxnCommit, kCommit)) == 0 })
+	stays(t, "nothing is committed for silent offsets alone", func() bool { return len(r.calls(kTxnCommit)) == 0 })
 	silent1.notYet(t)
 	loud := r.submit(inc, a, 1, "x")
 	for _, d := range []told{silent1, silent2, loud} {
 		d.is(t, true)
 	}
-	commits := r.calls(kTxnCommit, kCommit)
-	if len(commits) != 1 || commits[0].key != kTxnCommit {
+	commits := r.calls(kTxnCommit)
+	if len(commits) != 1 || commits[0].txn == offsetsID {
 		t.Fatalf("%d commits", len(commits))
 	}
 	if at := partitionsOf(commits[0]); at[0] != 2 || at[1] != 1 {
@@ -29,18 +31,27 @@ func TestRule6SilentOffsetsRideInTheNextTransaction(t *testing.T) {
 	}
 }
 
-func TestRule6SilentOffsetsAreCommittedPlainlyAfterAWhile(t *testing.T) {
+func TestRule6SilentOffsetsAreCommittedAloneAfterAWhile(t *testing.T) {
 	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = 20 * time.Millisecond }})
 	inc, src := r.fence.Open(0), r.source(0, 10)
 	for o := range 3 {
 		r.submit(inc, src, int64(o)).is(t, true)
 		r.hasCommitted(0, int64(o+1))
 	}
-	if commits := r.calls(kTxnCommit, kCommit); len(commits) != 3 || len(filter(commits, kCommit)) != 3 {
-		t.Errorf("commits: %v", commits)
+	if all, silent := r.calls(kTxnCommit), r.silentCommits(); len(all) != 3 || len(silent) != 3 {
+		t.Fatalf("commits: %v", all)
+	}
+	initialized := 0
+	for _, c := range r.calls(kInit) {
+		if c.txn == offsetsID {
+			initialized++
+		}
+	}
+	if initialized != 1 {
+		t.Errorf("for three commits the id was initialized %d times, want once", initialized)
 	}
 	member, generation := r.member.GroupMetadata()
-	req := r.calls(kCommit)[0].req.(*kmsg.OffsetCommitRequest)
+	req := r.calls(kTxnCommit)[0].req.(*kmsg.TxnOffsetCommitRequest)
 	if req.MemberID != member || req.Generation != generation || member == "" {
 		t.Errorf("committed as %q in %d, is %q in %d", req.MemberID, req.Generation, member, generation)
 	}
@@ -48,14 +59,14 @@ func TestRule6SilentOffsetsAreCommittedPlainlyAfterAWhile(t *testing.T) {
 	r.hasCommitted(0, 4)
 }
 
-func TestRule6APlainCommitIsAloneInThePipeline(t *testing.T) {
+func TestRule6ASilentCommitIsAloneInThePipeline(t *testing.T) {
 	r := newRig(t, rigConfig{})
 	inc, src := r.fence.Open(0), r.source(0, 10)
 	ends, commits := make(chan call, 10), make(chan call, 10)
 	endGoes, commitGoes := make(chan struct{}), make(chan struct{})
-	end, commit := once(kEnd, 1, r.hold(ends, endGoes)), once(kCommit, 1, r.hold(commits, commitGoes))
+	end, commit := once(kEnd, 1, r.hold(ends, endGoes)), once(kEnd, 1, r.hold(commits, commitGoes))
 	r.intercept(func(c call) (kmsg.Response, error, bool) {
-		if c.key == kCommit {
+		if c.txn == offsetsID {
 			return commit(c)
 		}
 		return end(c)
@@ -65,12 +76,12 @@ func TestRule6APlainCommitIsAloneInThePipeline(t *testing.T) {
 	silent := r.submit(inc, src, 1)
 	drained := make(chan error, 1)
 	go func() { drained <- r.pipe.Drain(context.Background()) }()
-	stays(t, "no plain commit while a transaction is in flight", func() bool { return len(r.calls(kCommit)) == 0 })
+	stays(t, "no silent commit while a transaction is in flight", func() bool { return len(r.silentCommits()) == 0 })
 	close(endGoes)
 	first.is(t, true)
-	receive(t, commits, "the plain commit")
+	receive(t, commits, "the end of the silent commit")
 	second := r.submit(inc, src, 2, "2")
-	stays(t, "no transaction begins before the plain commit is answered", func() bool { return len(r.calls(kTxnCommit)) == 1 })
+	stays(t, "no transaction begins before the silent commit is through", func() bool { return len(r.calls(kTxnCommit)) == 2 })
 	silent.notYet(t)
 	close(commitGoes)
 	silent.is(t, true)
@@ -81,7 +92,7 @@ func TestRule6APlainCommitIsAloneInThePipeline(t *testing.T) {
 	r.hasCommitted(0, 3)
 }
 
-func TestRule6OfAPlainCommitOnlyAnAnswerIsRetried(t *testing.T) {
+func TestRule6OfASilentCommitOnlyAnAnswerIsRetried(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		treat  func(call) (kmsg.Response, error, bool)
@@ -96,11 +107,9 @@ func TestRule6OfAPlainCommitOnlyAnAnswerIsRetried(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
 			inc, src := r.fence.Open(0), r.source(0, 10)
-			gate := once(kCommit, 1, tc.treat)
-			// A rebalance that completes: the member learns of it by asking again.
-			r.intercept(gate)
+			r.intercept(silently(once(kTxnCommit, 1, tc.treat)))
 			r.submit(inc, src, 0).is(t, tc.reason == "")
-			if got := len(r.calls(kCommit)); got != tc.sends && tc.name != "a rebalance is completing" {
+			if got := len(r.silentCommits()); got != tc.sends {
 				t.Errorf("sent %d times, want %d", got, tc.sends)
 			}
 			if tc.reason == "" {
@@ -114,7 +123,7 @@ func TestRule6OfAPlainCommitOnlyAnAnswerIsRetried(t *testing.T) {
 	}
 }
 
-func TestRule6AFailureWhileAPlainCommitWaitsForItsTurn(t *testing.T) {
+func TestRule6AFailureWhileASilentCommitWaitsForItsTurn(t *testing.T) {
 	r := newRig(t, rigConfig{})
 	inc, src := r.fence.Open(0), r.source(0, 10)
 	held, release := make(chan call, 1), make(chan struct{})
@@ -133,7 +142,7 @@ func TestRule6AFailureWhileAPlainCommitWaitsForItsTurn(t *testing.T) {
 		defer r.pipe.mu.Unlock()
 		return r.pipe.draining > 0
 	})
-	stays(t, "the plain commit waits", func() bool { return len(r.calls(kCommit)) == 0 })
+	stays(t, "the silent commit waits", func() bool { return len(r.silentCommits()) == 0 })
 	close(release)
 	loud.is(t, false)
 	silent.is(t, false)
@@ -143,4 +152,70 @@ func TestRule6AFailureWhileAPlainCommitWaitsForItsTurn(t *testing.T) {
 		t.Error(err)
 	}
 	r.hasCommitted(0, -1)
+}
+
+// The end of a silent commit is answered once; without an answer nobody knows,
+// and a refusal fails it like any other transaction.
+func TestRule6ASilentCommitCountsWhenItsEndIsAnswered(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		treat  func(call) (kmsg.Response, error, bool)
+		reason Reason
+	}{
+		{"the last one's markers are being written", answer(kerr.ConcurrentTransactions), ""},
+		{"the coordinator moved", answer(kerr.NotCoordinator), ""},
+		{"fenced", answer(kerr.InvalidProducerEpoch), ReasonFenced},
+		{"refused", answer(kerr.UnknownServerError), ReasonRefused},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
+			inc, src := r.fence.Open(0), r.source(0, 10)
+			r.intercept(silently(once(kEnd, 1, tc.treat)))
+			r.submit(inc, src, 0).is(t, tc.reason == "")
+			if tc.reason == "" {
+				r.hasCommitted(0, 1)
+				return
+			}
+			r.hasFailed(tc.reason)
+			r.isReady()
+			r.hasCommitted(0, -1) // what was open is aborted
+			inc, src = r.fence.Open(0), r.source(0, 10)
+			r.submit(inc, src, 0).is(t, true)
+			r.hasCommitted(0, 1)
+		})
+	}
+}
+
+// An id that cannot be initialized fails the silent commit, and with it the lanes.
+func TestRule6ASilentCommitWithoutAnIdentityFails(t *testing.T) {
+	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
+	inc, src := r.fence.Open(0), r.source(0, 10)
+	r.intercept(silently(once(kInit, 1, answer(kerr.TransactionalIDAuthorizationFailed))))
+	r.submit(inc, src, 0).is(t, false)
+	err := r.hasFailed(ReasonOpen)
+	if !errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
+		t.Errorf("failed with %v", err)
+	}
+	r.isReady()
+	r.hasCommitted(0, -1)
+}
+
+// Epoch 32766 is not used by it either: the id gets another producer id before.
+func TestRule6ASilentCommitIsNotOfAnExhaustedEpoch(t *testing.T) {
+	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
+	inc, src := r.fence.Open(0), r.source(0, 10)
+	r.submit(inc, src, 0).is(t, true)
+	first := r.silentCommits()[0].req.(*kmsg.TxnOffsetCommitRequest).ProducerID
+	r.intercept(silently(once(kEnd, 1, func(c call) (kmsg.Response, error, bool) {
+		resp := c.req.ResponseKind().(*kmsg.EndTxnResponse)
+		resp.ProducerID, resp.ProducerEpoch = first, producer.MaxEpoch
+		return resp, nil, true
+	})))
+	r.submit(inc, src, 1).is(t, true)
+	r.submit(inc, src, 2).is(t, true)
+	commits := r.silentCommits()
+	if last := commits[len(commits)-1].req.(*kmsg.TxnOffsetCommitRequest); last.ProducerEpoch >= producer.MaxEpoch {
+		t.Errorf("a transaction with epoch %d", last.ProducerEpoch)
+	}
+	r.hasCommitted(0, 3)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -74,12 +75,12 @@ func (s *spread) add(topic string, number int32) {
 // announce adds the partitions to the transaction if they have several leaders.
 // The request may be sent as often as it takes: it does the same again, and is
 // refused once the transaction has ended, for the epoch has changed then.
-func (s *spread) announce(ctx context.Context, who *txnIdentity) error {
+func (s *spread) announce(ctx context.Context, who *producer.Identity) error {
 	if !s.many {
 		return nil
 	}
 	req := kmsg.NewPtrAddPartitionsToTxnRequest() // the client sends version 3: later ones are for brokers
-	req.TransactionalID, req.ProducerID, req.ProducerEpoch = who.transactionalID, who.producerID, who.epoch
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch = who.TransactionalID, who.ID, who.Epoch
 	at := make(map[string]int, len(s.topics))
 	for p := range s.parts {
 		i, ok := at[p.topic]

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -16,7 +17,7 @@ type transaction struct {
 	s    *session
 	l    *lane
 	seq  int64
-	who  txnIdentity
+	who  producer.Identity
 	load // what the gate let through
 
 	ctx    context.Context
@@ -101,8 +102,8 @@ func (t *transaction) commitOffsets() *Error {
 	if err != nil {
 		return failure(err)
 	}
-	t.who = txnIdentity{transactionalID: t.l.id, producerID: id, epoch: epoch}
-	c := &committer{p: t.s.p, client: t.l.client, held: t.held, commits: t.commits, as: t.as, lane: &t.who}
+	t.who = producer.Identity{TransactionalID: t.l.id, ID: id, Epoch: epoch}
+	c := &committer{p: t.s.p, client: t.l.client, held: t.held, commits: t.commits, as: t.as, who: t.who}
 	return c.send(t.ctx)
 }
 
@@ -169,7 +170,7 @@ func (t *transaction) largest(rec *kgo.Record) *RecordTooLargeError {
 // this is what is committed.
 func (t *transaction) end() *Error {
 	id, epoch, err := t.l.client.ProducerID(t.ctx)
-	if err == nil && (id != t.who.producerID || epoch != t.who.epoch) {
+	if err == nil && (id != t.who.ID || epoch != t.who.Epoch) {
 		err = kerr.InvalidProducerEpoch
 	}
 	if err == nil {
@@ -183,7 +184,7 @@ func (t *transaction) end() *Error {
 
 // acks gathers the acknowledgements of a transaction's records.
 type acks struct {
-	who  txnIdentity
+	who  producer.Identity
 	done chan struct{} // closed when none is left
 
 	mu   sync.Mutex
@@ -194,7 +195,7 @@ type acks struct {
 
 // promise is called once for every record, by one goroutine of the client.
 func (a *acks) promise(rec *kgo.Record, err error) {
-	if err == nil && (rec.ProducerID != a.who.producerID || rec.ProducerEpoch != a.who.epoch) {
+	if err == nil && (rec.ProducerID != a.who.ID || rec.ProducerEpoch != a.who.Epoch) {
 		err = fmt.Errorf("acknowledged for another producer id or epoch: %w", kerr.InvalidProducerEpoch)
 	}
 	a.mu.Lock()

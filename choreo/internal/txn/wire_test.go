@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,12 +48,12 @@ func (w *wire) set(treat func(*frame) fate) {
 	w.treat = treat
 }
 
-// first treats the first request with the key so, and hands it over.
-func (w *wire) first(key int16, what fate) <-chan *frame {
+// first treats the first request with one of the keys so, and hands it over.
+func (w *wire) first(what fate, keys ...int16) <-chan *frame {
 	caught := make(chan *frame, 1)
 	var met atomic.Bool
 	w.set(func(f *frame) fate {
-		if f.key != key || met.Swap(true) {
+		if !slices.Contains(keys, f.key) || met.Swap(true) {
 			return pass
 		}
 		caught <- f
