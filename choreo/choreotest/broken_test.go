@@ -346,7 +346,7 @@ func TestAFailingSeedIsReported(t *testing.T) {
 	text := s.report(t, 7, r)
 	for _, want := range []string{
 		`nobody waits: flow "flow-`, "came 5", "CHOREO_SEED=7 go test -tags synctests -count=1 -run '^TestAFailingSeedIsReported$' .",
-		"of its 5 faults these 1 suffice", "failed again in 5 of 5",
+		"seed 7 violates 1 invariant, in ", "of its 5 faults this one suffices", "failed again in 5 of 5",
 		"CHOREO_SCHEDULE='4s handler-slow bank count=2 for=5s'", "booked  [published]", "      reserved  [hall reserve did]", "service runs",
 	} {
 		if !strings.Contains(text, want) {

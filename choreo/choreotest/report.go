@@ -60,7 +60,7 @@ func (s *simulation) minimize(t *testing.T, seed uint64, r result) fewest {
 func (s *simulation) report(t *testing.T, seed uint64, r result) string {
 	f := s.minimize(t, seed, r)
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d violates %d invariants:\n", seed, len(r.violations))
+	fmt.Fprintf(&b, "seed %d violates %s:\n", seed, r.violated())
 	for _, v := range r.violations[:min(shownViolations, len(r.violations))] {
 		fmt.Fprintf(&b, "  - %s\n", v)
 	}
@@ -75,12 +75,14 @@ func (s *simulation) report(t *testing.T, seed uint64, r result) string {
 		fmt.Fprintf(&b, "its %d faults, of which none could be left out for certain: the last ones that failed did so in none of %d further runs; try them with %s:\n",
 			f.before, confirmations, envSchedule)
 	default:
-		fmt.Fprintf(&b, "of its %d faults these %d suffice (found in %d runs; they failed again in %d of %d):\n  %s=%d %s='%v' %s\n",
-			f.before, len(f.faults), f.asked, f.again, confirmations, envSeed, seed, envSchedule, f.faults, command(t))
+		suffice := "this one suffices"
+		if n := len(f.faults); n != 1 {
+			suffice = fmt.Sprintf("these %d suffice", n)
+		}
+		fmt.Fprintf(&b, "of its %d faults %s (found in %d runs; they failed again in %d of %d); all that follows is of a run with no others:\n  %s=%d %s='%v' %s\n",
+			f.before, suffice, f.asked, f.again, confirmations, envSeed, seed, envSchedule, f.faults, command(t))
 	}
-	for _, x := range f.faults {
-		fmt.Fprintf(&b, "  %v\n", x)
-	}
+	b.WriteString(shown(f.faults))
 	f.showFlows(&b)
 	lines := f.log
 	fmt.Fprintf(&b, "what happened to the instances, and what they logged, by simulated time:\n")
@@ -90,6 +92,38 @@ func (s *simulation) report(t *testing.T, seed uint64, r result) string {
 	}
 	for _, line := range lines {
 		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	return b.String()
+}
+
+// violated counts what is violated.
+func (r result) violated() string {
+	invariants, flows := map[string]bool{}, map[string]bool{}
+	for _, v := range r.violations {
+		invariants[v.invariant] = true
+		if v.flow != "" {
+			flows[v.flow] = true
+		}
+	}
+	text := number(len(invariants), "invariant")
+	if len(flows) > 0 {
+		text += ", in " + number(len(flows), "flow")
+	}
+	return text
+}
+
+func number(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return fmt.Sprintf("%d %ss", n, of)
+}
+
+// shown are faults, one on a line.
+func shown(faults schedule.Schedule) string {
+	var b strings.Builder
+	for _, x := range faults {
+		fmt.Fprintf(&b, "  %v\n", x)
 	}
 	return b.String()
 }
@@ -104,7 +138,7 @@ func (r result) showFlows(b *strings.Builder) {
 		shown = append(shown, v.flow)
 		for _, flow := range r.flows {
 			if flow.ID == v.flow {
-				fmt.Fprintf(b, "flow %q (%s):\n%s\n", flow.ID, v.invariant, flow.Tree())
+				fmt.Fprintf(b, "%v\n%s\n", v, flow.Tree())
 			}
 		}
 	}

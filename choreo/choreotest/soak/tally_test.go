@@ -60,13 +60,13 @@ func TestFailuresAreToldApart(t *testing.T) {
 		want    failure
 		stalled bool
 	}{
-		"a violation": {twoRuns + `    soak_test.go:23: seed 8 violates 2 invariants:
+		"a violation": {twoRuns + `    soak_test.go:23: seed 8 violates 2 invariants, in 2 flows:
           - no event is said twice: flow "flow-4": x
           - a flow ends once: flow "flow-5": y
         to run it again, in /x:
           - not this
 `, failure{"TestSoak", 8, []string{`no event is said twice: flow "flow-4": x`, `a flow ends once: flow "flow-5": y`}}, false},
-		"a stall": {twoRuns + `    soak_test.go:23: seed 8 violates an invariant:
+		"a stall": {twoRuns + `    soak_test.go:23: seed 8 violates 1 invariant, in 1 flow:
           - every flow ends or shows as stuck: flow "flow-4": it has neither
 `, failure{"TestSoak", 8, []string{`every flow ends or shows as stuck: flow "flow-4": it has neither`}}, true},
 		"time that stands still": {twoRuns + `
