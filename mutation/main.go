@@ -17,12 +17,15 @@ import (
 	"sync"
 )
 
-const usage = `Usage: mutation [flags] listed | generated | report
+const usage = `Usage: mutation [flags] listed | generated | report | replay
 
 listed     runs the listed mutants
 generated  runs those that gremlins found: -reports names the directory of its
            reports, one <package>.json of each package below choreo/internal
 report     writes what came of both into docs/mutation.md
+replay     looks for seeds of the simulation that notice some of the listed
+           mutants, runs each again and counts which fail again:
+           docs/soak-replay.json
 
 What was judged before of the same code is not judged again, but for survivors
 whose package has other tests now. Flags:
@@ -45,6 +48,7 @@ func command(ctx context.Context, args []string) error {
 	controls := flags.Int("controls", 3, "how often to run the tests of each package without a mutant in between")
 	reports := flags.String("reports", "", "directory of gremlins' reports")
 	factor := flags.Float64("patience", 3, "tests of a mutant may take as many times as long as without, and 10 s")
+	pairs := flags.Int("pairs", 200, "how many failing pairs of seed and mutant replay looks for")
 	fresh := flags.Bool("fresh", false, "judge again what was judged before")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), usage)
@@ -63,6 +67,11 @@ func command(ctx context.Context, args []string) error {
 		edits, err = listed(root)
 	case "generated":
 		edits, err = allGenerated(root, *reports)
+	case "replay":
+		edits, err = listed(root)
+		if *only == "" {
+			edits = slices.DeleteFunc(edits, func(e edit) bool { return !slices.Contains(replayed, e.Name) })
+		}
 	case "report":
 		return writePage(root)
 	default:
@@ -81,6 +90,9 @@ func command(ctx context.Context, args []string) error {
 		*controls = 0
 	}
 	r := &runner{root: root, factor: *factor, fresh: *fresh, hashes: map[string][2]string{}, patience: map[string]limits{}}
+	if flags.Arg(0) == "replay" {
+		return r.replayAll(ctx, edits, *pairs, *only == "")
+	}
 	return r.judge(ctx, flags.Arg(0), edits, *jobs, *controls, *only == "")
 }
 

@@ -236,9 +236,9 @@ func (r *runner) overlay(dir, file string, text []byte) (string, error) {
 
 // build makes the test program of a package. It returns what the compiler says
 // of a mutant that does not compile.
-func (r *runner) build(ctx context.Context, dir, overlay, pkg string) (program, problem string, err error) {
+func (r *runner) build(ctx context.Context, dir, overlay, pkg string, flags ...string) (program, problem string, err error) {
 	program = filepath.Join(dir, strings.ReplaceAll(pkg, "/", "_")+".test")
-	args := []string{"test", "-c", "-vet=off", "-p=1", "-ldflags=-s -w", "-o", program}
+	args := append([]string{"test", "-c", "-vet=off", "-p=1", "-ldflags=-s -w", "-o", program}, flags...)
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}

@@ -67,7 +67,11 @@ func (s *simulation) report(t *testing.T, seed uint64, r result) string {
 	if more := len(r.violations) - shownViolations; more > 0 {
 		fmt.Fprintf(&b, "  … and %d more\n", more)
 	}
-	fmt.Fprintf(&b, "to run it again%s:\n  %s=%d %s\n", where(), envSeed, seed, command(t))
+	schedule := ""
+	if s.isGiven {
+		schedule = fmt.Sprintf(" %s='%v'", envSchedule, r.faults)
+	}
+	fmt.Fprintf(&b, "to run it again%s:\n  %s=%d%s %s\n", where(), envSeed, seed, schedule, command(t))
 	switch {
 	case f.asked == 0:
 		fmt.Fprintf(&b, "its %d faults:\n", f.before)
