@@ -50,7 +50,6 @@ var Requests = []struct {
 	{"ListOffsets", []string{"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "OFFSET_NOT_AVAILABLE"}},
 	{"Metadata", []string{"LEADER_NOT_AVAILABLE"}},
 	{"TxnOffsetCommit", []string{"COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS", "NOT_COORDINATOR", "REQUEST_TIMED_OUT"}},
-	{"OffsetCommit", []string{"COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS", "NOT_COORDINATOR", "REQUEST_TIMED_OUT"}},
 	{"OffsetFetch", []string{"NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "UNSTABLE_OFFSET_COMMIT"}},
 	{"FindCoordinator", []string{"COORDINATOR_NOT_AVAILABLE"}},
 	{"JoinGroup", []string{"NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "UNKNOWN_MEMBER_ID"}},
@@ -67,7 +66,7 @@ var awaited = append(slices.Concat(changing, changing),
 	"OffsetFetch", "Fetch", "JoinGroup", "SyncGroup", "Heartbeat", "ListOffsets", "LeaveGroup",
 )
 
-var changing = []string{"Produce", "TxnOffsetCommit", "EndTxn", "InitProducerID", "AddPartitionsToTxn", "OffsetCommit"}
+var changing = []string{"Produce", "TxnOffsetCommit", "EndTxn", "InitProducerID", "AddPartitionsToTxn"}
 
 // Generate makes a schedule from a seed: the same one for the same seed and
 // shape. The kinds are drawn alike often.
