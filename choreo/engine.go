@@ -39,6 +39,8 @@ type engine struct {
 	sched *sched.Scheduler
 	room  *room
 
+	outgoing sync.Pool // of *outgoing
+
 	inbox    *kgo.Client // publishes to the inbox
 	view     *view
 	watchers watchers

@@ -56,13 +56,22 @@ type run struct {
 	ctx     *runContext // of the last attempt
 	unwatch func() bool // see wakeWhenLost
 
+	said *outgoing // the events among records, the last one first
+
 	// own is what nearly every run needs once, so that it is allocated with it.
 	own struct {
 		ctx     runContext
-		record  kgo.Record
-		space   cloudevent.Space
 		records [2]*kgo.Record
 	}
+}
+
+// outgoing is an event on its way out: the record and the memory of its headers.
+// Both are most of what a run needs, and nobody has them any more once they are
+// committed, so they are used again.
+type outgoing struct {
+	record kgo.Record
+	space  cloudevent.Space
+	before *outgoing // of the same run
 }
 
 // progress is how far a run has come.
@@ -91,11 +100,26 @@ func (r *run) begin(e *engine, in *input, rec *kgo.Record, h *hearing) {
 
 // newRecord is a record to be said, with space for its headers.
 func (r *run) newRecord(topic string) (*kgo.Record, *cloudevent.Space) {
-	if r.own.record.Topic != "" { // used
-		return &kgo.Record{Topic: topic}, nil
+	s, ok := r.e.outgoing.Get().(*outgoing)
+	if !ok {
+		s = new(outgoing)
 	}
-	r.own.record.Topic = topic
-	return &r.own.record, &r.own.space
+	s.before, r.said = r.said, s
+	s.record.Topic = topic
+	return &s.record, &s.space
+}
+
+// forget gives back the memory of what was said and is committed. Of what is
+// not, the client may hold the records a little longer.
+func (r *run) forget() {
+	r.records, r.result.Records = nil, nil
+	for s := r.said; s != nil; {
+		before := s.before
+		s.record, s.before = kgo.Record{}, nil
+		r.e.outgoing.Put(s)
+		s = before
+	}
+	r.said = nil
 }
 
 // flowOf is the correlation id of an event; one that has none is the start of
@@ -176,6 +200,7 @@ func (r *run) Done(committed bool) {
 	if !committed {
 		return
 	}
+	r.forget()
 	r.e.metrics.lag.Observe(time.Since(r.rec.Timestamp).Seconds())
 	if len(r.changes) > 0 {
 		r.in.owned.store.Commit(r.changes...)
