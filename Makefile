@@ -14,7 +14,7 @@ VULN_VERSION := v1.8.0
 GREMLINS := $(abspath $(BIN))/gremlins
 GREMLINS_VERSION := v0.6.0
 
-.PHONY: help build demo demo-compose test simulate race integration bench mutants mutants-all soak soak-sample lint vuln tidy
+.PHONY: help build demo demo-compose test simulate race integration directed bench mutants mutants-all soak soak-sample lint vuln tidy
 
 ## help: the targets
 help:
@@ -71,6 +71,10 @@ integration:
 
 # Figures of a quick run are not for the docs.
 BENCH_DIR = $(if $(filter-out 0,$(QUICK)),$(BIN)/benchmarks,docs/benchmarks)
+
+## directed: tests of what random faults hardly meet, on the embedded broker; with KAFKA_BROKERS=host:port,… on those, too
+directed:
+	KAFKA_BROKERS='$(KAFKA_BROKERS)' $(GO) test -count=1 -timeout 10m -run '^TestDirected' $(if $(VERBOSE),-v) ./choreo/internal/txn ./choreo/internal/task
 
 ## bench: choreo side by side with what else one could write, on real brokers; about ten minutes
 ##   KAFKA_BROKERS=host:port,…   writes docs/benchmarks.md and docs/benchmarks/

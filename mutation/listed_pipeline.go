@@ -211,17 +211,17 @@ var pipelineMutants = []Mutant{
 	{
 		Name: "a lane is made with an exhausted epoch", File: laneFile,
 		Old: `if epoch < producer.MaxEpoch {`, New: `if true {`,
-		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestRule8"),
+		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestDirectedEpoch"),
 	},
 	{
 		Name: "a lane is used until its epoch is exhausted", File: laneFile,
 		Old: `if err != nil || epoch < producer.MaxEpoch {`, New: `if err != nil || epoch >= 0 {`,
-		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestRule8"),
+		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestDirectedEpoch"),
 	},
 	{
 		Name: "the epoch's limit is one too high", File: producerFile,
 		Old: `const MaxEpoch = 32766`, New: `const MaxEpoch = 32767`,
-		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestRule8"),
+		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestTheEpochsLimit"),
 	},
 	{
 		Name: "a silent commit runs beside transactions", File: silentFile,

@@ -131,21 +131,6 @@ func TestDynamicMemberLeavesOnClose(t *testing.T) {
 	b.waitOpen(2)
 }
 
-// The second process under one instance id gets it; the first one ends with an
-// error that names the id and what to do.
-func TestInstanceIDInUseEndsRun(t *testing.T) {
-	r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})
-	a := r.instance("same").start()
-	a.waitOpen(1)
-	b := r.instance("same").start()
-	err := <-a.ran
-	var in *InstanceInUseError
-	if !errors.As(err, &in) || !strings.Contains(err.Error(), `INSTANCE_ID "same" is in use by another process`) {
-		t.Fatalf("the first ended with %v", err)
-	}
-	b.waitOpen(1)
-}
-
 // Before a task is given up, transactions that hold results of it have ended.
 func TestRevokeWaitsForHolders(t *testing.T) {
 	r := newRig(t, map[string]int32{"inbox": 2, "journal": 2})

@@ -46,7 +46,13 @@ type rig struct {
 // newRig makes the topics, each with that many partitions.
 func newRig(t *testing.T, topics map[string]int32) *rig {
 	t.Helper()
-	r := &rig{t: t, brokers: startBroker(t), group: groupName(t)}
+	return newRigOn(t, startBroker(t), groupName(t), topics)
+}
+
+// newRigOn makes them on brokers that run already.
+func newRigOn(t *testing.T, brokers []string, group string, topics map[string]int32) *rig {
+	t.Helper()
+	r := &rig{t: t, brokers: brokers, group: group}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
 		kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {

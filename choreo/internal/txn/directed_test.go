@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,7 +63,7 @@ func newWiredRig(t *testing.T, brokers []string) (*rig, *wire) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = adm.DeleteTopics(t.Context(), r.prefix+"in", r.prefix+"out") })
+	t.Cleanup(func() { _, _ = adm.DeleteTopics(context.Background(), r.prefix+"in", r.prefix+"out") })
 	waitFor(t, "the topics", func() bool {
 		there, err := adm.ListTopics(t.Context(), r.prefix+"in", r.prefix+"out")
 		for name, d := range there {
@@ -375,6 +377,7 @@ func TestDirectedProcessDeadInASilentCommit(t *testing.T) {
 		r.is(0, 1)
 		inc, src = r.opened(0, 1)
 		r.silence(inc, src, 1).is(t, true)
+		r.is(0, 2)
 		refusedLate(t, w.deliver(commit))
 		refusedLate(t, w.deliver(end))
 		r.is(0, 2)
@@ -453,22 +456,181 @@ func TestDirectedMetadataFull(t *testing.T) {
 	})
 }
 
+// Offsets without outputs are not sent while a transaction is in flight, and no
+// transaction begins beside them: whichever is appended last would count.
+func TestDirectedSilentCommitBesideTransactions(t *testing.T) {
+	directed(t, func(t *testing.T, r *rig, w *wire) {
+		inc, src := r.opened(0, 4)
+		held, release := make(chan string, 10), make(chan struct{})
+		var commits atomic.Int32
+		w.set(func(f *frame) fate {
+			switch req := f.request(t).(type) {
+			case *kmsg.TxnOffsetCommitRequest:
+				commits.Add(1)
+			case *kmsg.EndTxnRequest:
+				held <- strings.TrimPrefix(req.TransactionalID, r.prefix)
+				<-release
+			}
+			return pass
+		})
+		next := func(id string) {
+			t.Helper()
+			if got := receive(t, held, "an EndTxn"); got != id {
+				t.Fatalf("%s ends a transaction, want %s", got, id)
+			}
+		}
+		drained := make(chan error, 1)
+		first := r.say(inc, src, 0)
+		next("payment/0/0")
+		res, silent := result(inc, src, 1)
+		r.pipe.Submit(res)
+		go func() { drained <- r.pipe.Drain(t.Context()) }()
+		stays(t, "the offsets wait for the transaction", func() bool { return commits.Load() == 1 })
+		release <- struct{}{}
+		first.is(t, true)
+		next(offsetsID)
+		second := r.say(inc, src, 2)
+		stays(t, "a transaction waits for the offsets", func() bool { return commits.Load() == 2 })
+		silent.notYet(t)
+		close(release)
+		silent.is(t, true)
+		second.is(t, true)
+		if err := receive(t, drained, "the end of Drain"); err != nil {
+			t.Fatal(err)
+		}
+		r.is(0, 3, "0", "2")
+	})
+}
+
+// Transactional ids come to the last epoch but one: what follows is of another
+// producer id, and epoch 32766, with which a broker can hang (KAFKA-20090), is in
+// no transaction.
+func TestDirectedEpoch32766(t *testing.T) {
+	directed(t, func(t *testing.T, r *rig, w *wire) {
+		r.pipe.Close()
+		ids := []struct {
+			id    string
+			begin int16 // the epoch it has come to
+			use   bool  // it comes to the limit while it is used, and not when it is opened
+		}{
+			{r.prefix + "payment/0/0", producer.MaxEpoch - 8, true},
+			{r.prefix + "payment/0/1", producer.MaxEpoch - 2, false},
+			{r.prefix + offsetsID, producer.MaxEpoch - 8, true},
+		}
+		first := make([]int64, len(ids))
+		var wg sync.WaitGroup
+		for i, c := range ids {
+			wg.Go(func() { // every initialization takes an epoch
+				for who := (producer.Identity{}); who.Epoch < c.begin && !t.Failed(); first[i] = who.ID {
+					who = r.bump(c.id)
+				}
+			})
+		}
+		wg.Wait()
+		type identity struct {
+			pid   int64
+			epoch int16
+		}
+		var mu sync.Mutex
+		used := map[string][]identity{}
+		w.set(func(f *frame) fate {
+			if req, ok := f.request(t).(*kmsg.TxnOffsetCommitRequest); ok {
+				mu.Lock()
+				defer mu.Unlock()
+				used[req.TransactionalID] = append(used[req.TransactionalID], identity{req.ProducerID, req.ProducerEpoch})
+			}
+			return pass
+		})
+		r.rerun(w)
+		const all = 45
+		inc, src := r.opened(0, all)
+		var outputs []string
+		for o := range int64(all) {
+			if o%3 == 2 { // so that both lanes have outputs
+				r.silence(inc, src, o).is(t, true)
+				continue
+			}
+			r.say(inc, src, o).is(t, true)
+			outputs = append(outputs, fmt.Sprint(o))
+		}
+		slices.Sort(outputs)
+		r.is(0, all, outputs...)
+		mu.Lock()
+		defer mu.Unlock()
+		for i, c := range ids {
+			last := int16(-1)
+			for _, u := range used[c.id] {
+				if u.epoch >= producer.MaxEpoch {
+					t.Errorf("%s used epoch %d", c.id, u.epoch)
+				}
+				if u.pid == first[i] {
+					last = u.epoch
+				}
+			}
+			if end := used[c.id][len(used[c.id])-1]; (last >= producer.MaxEpoch-2) != c.use || end.pid == first[i] {
+				t.Errorf("%s used its first producer id up to epoch %d, and goes on with %+v: the test did not pass the limit", c.id, last, end)
+			}
+		}
+	})
+}
+
+// Two processes have one instance id. Whoever initialized the transactional ids
+// last has them; transactions of the other one fail as a whole, until the group
+// ends one of the two (see the test of that name in package task).
+func TestDirectedInstanceIDUsedTwice(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		act     func(r *rig, inc *Incarnation, src *Source) told
+		outputs []string
+	}{
+		{"outputs", func(r *rig, inc *Incarnation, src *Source) told { return r.say(inc, src, 0) }, []string{"0"}},
+		{"offsets alone", func(r *rig, inc *Incarnation, src *Source) told { return r.silence(inc, src, 0) }, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			directed(t, func(t *testing.T, r *rig, w *wire) {
+				act := func(p *Pipeline, f *Fence, want bool) {
+					t.Helper()
+					r.pipe, r.fence = p, f
+					inc, src := r.opened(0, 1)
+					c.act(r, inc, src).is(t, want)
+				}
+				one, ones := r.pipe, r.fence
+				r.fence = new(Fence)
+				r.rerun(w)
+				other, others := r.pipe, r.fence
+				for range 2 {
+					act(one, ones, false)
+					r.hasFailed(ReasonFenced)
+					r.isReady()
+					act(other, others, false)
+					r.hasFailed(ReasonFenced)
+					r.isReady()
+				}
+				r.is(0, -1)
+				one.Close()
+				act(other, others, true)
+				r.is(0, 1, c.outputs...)
+			})
+		})
+	}
+}
+
 // What the coordinator says of a lane's last transaction is how an empty one
 // that touches the group ends, before the lane is used.
 func TestDirectedWhatALaneLeftPendingIsEndedAsItsTransactionWas(t *testing.T) {
 	for _, c := range []struct {
-		name       string
-		prepare    func(r *rig, w *wire, inc *Incarnation, src *Source)
-		adds, ends int
+		name    string
+		prepare func(r *rig, w *wire, inc *Incarnation, src *Source)
+		ends    int
 	}{
-		{"committed", func(r *rig, _ *wire, inc *Incarnation, src *Source) { r.say(inc, src, 0).is(r.t, true) }, 2, 1},
-		{"committed, offsets alone", func(r *rig, _ *wire, inc *Incarnation, src *Source) { r.silence(inc, src, 0).is(r.t, true) }, 3, 1},
+		{"committed", func(r *rig, _ *wire, inc *Incarnation, src *Source) { r.say(inc, src, 0).is(r.t, true) }, 1},
+		{"committed, offsets alone", func(r *rig, _ *wire, inc *Incarnation, src *Source) { r.silence(inc, src, 0).is(r.t, true) }, 1},
 		{"open", func(r *rig, w *wire, inc *Incarnation, src *Source) {
 			caught := w.every(kProduce, lost)
 			r.say(inc, src, 0)
 			receive(r.t, caught, "the Produce")
-		}, 2, 0},
-		{"none", func(*rig, *wire, *Incarnation, *Source) {}, 2, 0},
+		}, 0},
+		{"none", func(*rig, *wire, *Incarnation, *Source) {}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			directed(t, func(t *testing.T, r *rig, w *wire) {
@@ -490,8 +652,8 @@ func TestDirectedWhatALaneLeftPendingIsEndedAsItsTransactionWas(t *testing.T) {
 				if !r.real { // the embedded broker forgets how a transaction ended
 					ends = 0
 				}
-				if len(added) != c.adds || len(ended) != ends {
-					t.Errorf("%d ids touched the group, want %d; %d committed, want %d", len(added), c.adds, len(ended), ends)
+				if len(added) != 3 || len(ended) != ends { // two lanes and the id of offsets alone
+					t.Errorf("%d ids touched the group, want 3; %d committed, want %d", len(added), len(ended), ends)
 				}
 			})
 		})

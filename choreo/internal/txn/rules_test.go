@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/choreography-go/choreography/choreo/internal/producer"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -377,8 +376,8 @@ func TestRule5AFailureEndsItAndAllAfterItAndNothingBefore(t *testing.T) {
 			for _, c := range r.calls(kInit) {
 				anew[c.txn] = true
 			}
-			if len(anew) != 4 {
-				t.Errorf("%d lanes were initialized anew, want all 4", len(anew))
+			if len(anew) != 5 || !anew[offsetsID] {
+				t.Errorf("%v were initialized anew, want all 4 lanes and %s", anew, offsetsID)
 			}
 			for _, c := range r.calls(kEnd) {
 				if !c.req.(*kmsg.EndTxnRequest).Commit {
@@ -476,49 +475,6 @@ func TestRule5LanesAreMadeAgainUntilItWorks(t *testing.T) {
 	}
 	r.submit(r.fence.Open(0), r.source(0, 1), 0, "a").is(t, true)
 	equal(t, "outputs", r.values("out"), []string{"a"})
-}
-
-func TestRule8AnExhaustedEpochIsRenewedBeforeUse(t *testing.T) {
-	r := newRig(t, rigConfig{idle: true, change: func(c *Config) { c.Lanes = 1 }})
-	// Every initialization bumps the epoch; the last transaction before the
-	// limit bumps it to the limit.
-	req := kmsg.NewPtrInitProducerIDRequest()
-	req.TransactionalID = kmsg.StringPtr("payment/0/0")
-	req.TransactionTimeoutMillis = 10_000
-	var first int64
-	coordinator := int(r.cluster.CoordinatorFor("payment/0/0"))
-	for epoch := int16(-1); epoch < producer.MaxEpoch-3; {
-		req.ProducerID, req.ProducerEpoch = -1, -1
-		kresp, err := r.admin.Broker(coordinator).Request(t.Context(), req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp := kresp.(*kmsg.InitProducerIDResponse)
-		if resp.ErrorCode != 0 || resp.ProducerEpoch <= epoch {
-			t.Fatalf("epoch %d after %d: %v", resp.ProducerEpoch, epoch, kerr.ErrorForCode(resp.ErrorCode))
-		}
-		first, epoch = resp.ProducerID, resp.ProducerEpoch
-	}
-	r.forget()
-	r.start()
-	r.isReady()
-	inc, src := r.fence.Open(0), r.source(0, 10)
-	for o := range 5 {
-		r.submit(inc, src, int64(o), fmt.Sprint(o)).is(t, true)
-	}
-	renewed := false
-	for _, c := range r.calls(kTxnCommit) {
-		req := c.req.(*kmsg.TxnOffsetCommitRequest)
-		if req.ProducerEpoch >= producer.MaxEpoch {
-			t.Errorf("a transaction with epoch %d", req.ProducerEpoch)
-		}
-		renewed = renewed || req.ProducerID != first
-	}
-	if !renewed {
-		t.Error("the producer id is still the first: the test did not reach the limit")
-	}
-	equal(t, "outputs", r.values("out"), []string{"0", "1", "2", "3", "4"})
-	r.hasCommitted(0, 5)
 }
 
 func TestRule9TransactionVersion2IsRequired(t *testing.T) {

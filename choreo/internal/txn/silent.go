@@ -25,8 +25,7 @@ type silent struct {
 }
 
 // open ends what a predecessor left open, and fences its late requests, as is
-// done for a lane. An id that was never used is initialized when it is needed.
-// ctx bounds it; when it fails it is called again.
+// done for a lane. ctx bounds it; when it fails it is called again.
 func (q *silent) open(ctx context.Context) error {
 	cfg := &q.p.cfg
 	client, err := q.p.newClient(cfg.OffsetsID)
@@ -34,14 +33,14 @@ func (q *silent) open(ctx context.Context) error {
 		return fmt.Errorf("making the client of %s: %w", cfg.OffsetsID, err)
 	}
 	defer q.p.discard(client)
-	if err := q.p.settleLast(ctx, client, cfg.OffsetsID, &q.last); err != nil || q.last == producer.Never {
+	if err := q.p.settleLast(ctx, client, cfg.OffsetsID, &q.last); err != nil {
 		return err
 	}
 	return q.ready(ctx, client)
 }
 
-// ready initializes the id if there is no identity for the next transaction, or
-// its epochs are exhausted.
+// ready initializes the id if there is no identity for the next transaction: at
+// first, and when its epochs are exhausted.
 func (q *silent) ready(ctx context.Context, client *kgo.Client) (err error) {
 	for !q.who.Usable() && err == nil {
 		q.who, err = producer.Initialize(ctx, client, q.p.cfg.OffsetsID, q.p.cfg.Timeout)

@@ -48,7 +48,7 @@ func TestRule6SilentOffsetsAreCommittedAloneAfterAWhile(t *testing.T) {
 		}
 	}
 	if initialized != 1 {
-		t.Errorf("for three commits the id was initialized %d times, want once", initialized)
+		t.Errorf("the id was initialized %d times, want once, when the lanes were made", initialized)
 	}
 	member, generation := r.member.GroupMetadata()
 	req := r.calls(kTxnCommit)[0].req.(*kmsg.TxnOffsetCommitRequest)
@@ -190,8 +190,15 @@ func TestRule6ASilentCommitCountsWhenItsEndIsAnswered(t *testing.T) {
 func TestRule6ASilentCommitWithoutAnIdentityFails(t *testing.T) {
 	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
 	inc, src := r.fence.Open(0), r.source(0, 10)
-	r.intercept(silently(once(kInit, 1, answer(kerr.TransactionalIDAuthorizationFailed))))
-	r.submit(inc, src, 0).is(t, false)
+	end, init := once(kEnd, 1, r.exhausted), once(kInit, 1, answer(kerr.TransactionalIDAuthorizationFailed))
+	r.intercept(silently(func(c call) (kmsg.Response, error, bool) {
+		if c.key == kEnd {
+			return end(c)
+		}
+		return init(c)
+	}))
+	r.submit(inc, src, 0).is(t, true)
+	r.submit(inc, src, 1).is(t, false)
 	err := r.hasFailed(ReasonOpen)
 	if !errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
 		t.Errorf("failed with %v", err)
@@ -200,19 +207,21 @@ func TestRule6ASilentCommitWithoutAnIdentityFails(t *testing.T) {
 	r.hasCommitted(0, -1)
 }
 
+// exhausted ends a transaction and says that its epoch was the last but one.
+func (r *rig) exhausted(c call) (kmsg.Response, error, bool) {
+	resp := c.req.ResponseKind().(*kmsg.EndTxnResponse)
+	resp.ProducerID, resp.ProducerEpoch = c.req.(*kmsg.EndTxnRequest).ProducerID, producer.MaxEpoch
+	return resp, nil, true
+}
+
 // Epoch 32766 is not used by it either: the id gets another producer id before.
 func TestRule6ASilentCommitIsNotOfAnExhaustedEpoch(t *testing.T) {
 	r := newRig(t, rigConfig{change: func(c *Config) { c.SilentAfter = time.Millisecond }})
 	inc, src := r.fence.Open(0), r.source(0, 10)
-	r.submit(inc, src, 0).is(t, true)
-	first := r.silentCommits()[0].req.(*kmsg.TxnOffsetCommitRequest).ProducerID
-	r.intercept(silently(once(kEnd, 1, func(c call) (kmsg.Response, error, bool) {
-		resp := c.req.ResponseKind().(*kmsg.EndTxnResponse)
-		resp.ProducerID, resp.ProducerEpoch = first, producer.MaxEpoch
-		return resp, nil, true
-	})))
-	r.submit(inc, src, 1).is(t, true)
-	r.submit(inc, src, 2).is(t, true)
+	r.intercept(silently(once(kEnd, 2, r.exhausted)))
+	for o := range 3 {
+		r.submit(inc, src, int64(o)).is(t, true)
+	}
 	commits := r.silentCommits()
 	if last := commits[len(commits)-1].req.(*kmsg.TxnOffsetCommitRequest); last.ProducerEpoch >= producer.MaxEpoch {
 		t.Errorf("a transaction with epoch %d", last.ProducerEpoch)

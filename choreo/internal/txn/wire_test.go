@@ -42,6 +42,22 @@ type frame struct {
 	raw          []byte
 }
 
+// request is what the frame asks for.
+func (f *frame) request(t testing.TB) kmsg.Request {
+	t.Helper()
+	req := kmsg.RequestForKey(f.key)
+	req.SetVersion(f.version)
+	body := kbin.Reader{Src: f.raw[12:]}
+	body.NullableString() // the client's id
+	if req.IsFlexible() {
+		kmsg.SkipTags(&body)
+	}
+	if err := req.ReadFrom(body.Src); err != nil {
+		t.Errorf("a %s: %v", kmsg.NameForKey(f.key), err)
+	}
+	return req
+}
+
 func (w *wire) set(treat func(*frame) fate) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
