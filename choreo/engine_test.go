@@ -215,3 +215,18 @@ func TestWhatIsTooLargeForTheJournalTakesBackItsHandlersWorkOnly(t *testing.T) {
 		t.Error("the flow is taken to have ended by what was not said")
 	}
 }
+
+// What a handler changed is shown when its transaction has committed, and not
+// when it may not have.
+func TestOnlyWhatIsCommittedIsShown(t *testing.T) {
+	e, in := bareEngine(t)
+	r := &run{e: e, in: in, rec: &kgo.Record{Topic: "orders", Offset: 5, Timestamp: time.Now()}, flow: "f", key: "f",
+		hears: &hearing{event: &eventDecl{}, handlers: []handler{saysThenFails{first: true}}}}
+	r.Run()
+	for _, committed := range []bool{false, true} {
+		r.Done(committed)
+		if payload, ok := in.owned.store.Committed("f", "total"); ok != committed || committed && string(payload) != "1" {
+			t.Errorf("committed %t: shown is %q, %t", committed, payload, ok)
+		}
+	}
+}

@@ -40,6 +40,33 @@ func TestSeveralHandlersOfOneEvent(t *testing.T) {
 	}
 }
 
+// Events of one type that different handlers say because of one event are
+// different events.
+func TestSeveralHandlersSayDifferentEvents(t *testing.T) {
+	says := func(name string) choreo.Reaction[job] {
+		return choreo.Reaction[job]{Name: name, On: jobGiven, Emits: choreo.Events{jobDone},
+			Do: func(_ context.Context, j job) (choreo.Emissions, error) {
+				return choreo.Emit(jobDone.New(work{j.ID, "same"}), jobDone.New(work{j.ID, "same"})), nil
+			}}
+	}
+	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(1), says("first"), says("second")))
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	same := jobDone.New(work{"f", "same"})
+	s.Expect("f", same, same, same, same)
+	s.ExpectNothingMore("f")
+	by := map[string]string{}
+	for i, rec := range readToEnd(t, s.Brokers(), jobDone.Topic) {
+		id := header(rec, "ce_id")
+		if other, known := by[id]; known {
+			t.Errorf("event %d, of %s, has the id of one of %s", i, header(rec, "ce_choreostep"), other)
+		}
+		by[id] = header(rec, "ce_choreostep")
+	}
+	if len(by) != 4 {
+		t.Errorf("%d ids for four events", len(by))
+	}
+}
+
 // A trigger that arrives while the step waits for its next attempt waits behind
 // it; the retries still end.
 func TestATriggerWaitsBehindTheRetries(t *testing.T) {

@@ -105,7 +105,7 @@ var barrierMutants = []Mutant{
 	{
 		Name: "what was not committed is shown as committed", File: workFile,
 		Old: "\tif !committed {\n", New: "\tif false && !committed {\n",
-		Breaks: "Get and Await see committed changes only", By: runtime(""),
+		Breaks: "Get and Await see committed changes only", By: runtime("TestOnlyWhatIsCommitted"),
 	},
 	{
 		Name: "journal records are written to another task's partition", File: workFile,

@@ -146,7 +146,7 @@ var taskMutants = []Mutant{
 	},
 	{
 		Name: "of a wider input only one partition is read", File: topicsFile,
-		Old: `q += tasks {`, New: `q += t.partitions {`,
+		Old: `q += tasks {`, New: `q += max(tasks, t.partitions) {`,
 		Breaks: "every partition of every input is some task's", By: tasks("TestTaskIs"),
 	},
 	{
@@ -161,7 +161,7 @@ var taskMutants = []Mutant{
 	},
 	{
 		Name: "the marker at the end of a log is dropped", File: readerFile,
-		Old: `if i == len(recs)-1 || !rec.Attrs.IsControl() {`, New: `if !rec.Attrs.IsControl() {`,
+		Old: `if i == len(recs)-1 || !rec.Attrs.IsControl() {`, New: `if i < 0 || !rec.Attrs.IsControl() {`,
 		Breaks: "the committed offset reaches the end of the log", By: tasks("TestTrailing|TestReader"),
 	},
 	{

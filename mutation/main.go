@@ -223,9 +223,23 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 	summary.Results = results
 	fmt.Println(summary.line())
 	if write {
-		return summary.write(filepath.Join(r.root, resultsDir, set+".json"))
+		if err := summary.write(filepath.Join(r.root, resultsDir, set+".json")); err != nil {
+			return err
+		}
 	}
-	return nil
+	return listedCompile(set, results)
+}
+
+// listedCompile says which listed mutants are none: what a tool generates need
+// not compile, what is written by hand must.
+func listedCompile(set string, results []Result) error {
+	var errs []error
+	for _, res := range results {
+		if set == "listed" && res.Status == DoesNotCompile {
+			errs = append(errs, fmt.Errorf("listed mutant %q does not compile: change it\n%s", res.Name, res.Detail))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func packages(edits []edit) []string {

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,6 +35,29 @@ func TestRecordsAreMadeOfTextsOfAnyLength(t *testing.T) {
 		}
 		if !s.Applied(flow, state, Hash{1}) || s.Slots() != 4 {
 			t.Errorf("%s: %d slots are restored", name, s.Slots())
+		}
+	}
+}
+
+// Names are told apart however many there are.
+func TestNamesAreNumberedBeyondAByte(t *testing.T) {
+	c := Config{}
+	for n := range 300 {
+		c.Steps = append(c.Steps, fmt.Sprintf("step-%d", n))
+	}
+	var l log
+	s := New(c)
+	for n, step := range c.Steps {
+		run := Run{Step: step, Status: Did, Attempts: uint32(n)}
+		l.write(start, must(s.PutRun("f", run, start)))
+	}
+	s = restore(t, c, l.records)
+	if s.Slots() != len(c.Steps) {
+		t.Errorf("%d slots for %d steps", s.Slots(), len(c.Steps))
+	}
+	for n, step := range c.Steps {
+		if run, ok := s.Run("f", step, Hash{}); !ok || run.Step != step || run.Attempts != uint32(n) {
+			t.Errorf("the run of %s is %+v, %t", step, run, ok)
 		}
 	}
 }
