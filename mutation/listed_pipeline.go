@@ -101,8 +101,8 @@ var pipelineMutants = []Mutant{
 	},
 	{
 		Name: "a transaction ends though its epoch has changed", File: transactionFile,
-		Old: `if err == nil && (id != t.who.ID || epoch != t.who.Epoch) {`, New: `if false {`,
-		Breaks: "nil from the client is no commit if id and epoch have changed", By: pipeline("TestRule5"),
+		Old: `if err == nil && (id != t.who.ID || epoch != t.who.Epoch) {`, New: `if err == nil && id < 0 && epoch < 0 {`,
+		Breaks: "nil from the client is no commit if id and epoch have changed", By: pipeline("TestOnlyTheTransaction"),
 	},
 	{
 		Name: "the end's answer is not looked at", File: transactionFile,
@@ -205,13 +205,14 @@ var pipelineMutants = []Mutant{
 		if err == nil && id < 0 {`,
 		New: `		var id int64
 		var epoch int16
+		var err error
 		if err == nil && id < 0 {`,
-		Breaks: "what a predecessor left open is ended and fenced before tasks are read", By: pipeline("TestRule5|TestRule8"),
+		Breaks: "what a predecessor left open is ended and fenced before tasks are read", By: pipeline("TestRule5|TestDirectedEpoch"),
 	},
 	{
 		Name: "a lane is made with an exhausted epoch", File: laneFile,
-		Old: `if epoch < producer.MaxEpoch {`, New: `if true {`,
-		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestDirectedEpoch"),
+		Old: `if epoch < producer.MaxEpoch {`, New: `if epoch >= 0 {`,
+		Breaks: "a lane at epoch 32766 is made anew before use", By: pipeline("TestDirectedEpoch|TestALaneHas"),
 	},
 	{
 		Name: "a lane is used until its epoch is exhausted", File: laneFile,
@@ -235,7 +236,7 @@ var pipelineMutants = []Mutant{
 	},
 	{
 		Name: "a silent commit drops outputs that came meanwhile", File: silentFile,
-		Old: `if slices.ContainsFunc(l.batch, func(r *Result) bool { return len(r.Records) > 0 }) {`, New: `if false {`,
+		Old: `if slices.ContainsFunc(l.batch, func(r *Result) bool { return len(r.Records) > 0 }) {`, New: `if false && slices.Contains(l.batch, nil) {`,
 		Breaks: "no output is lost", By: pipeline("TestAnOutputThatComes"),
 	},
 	{
