@@ -14,7 +14,7 @@ VULN_VERSION := v1.8.0
 GREMLINS := $(abspath $(BIN))/gremlins
 GREMLINS_VERSION := v0.6.0
 
-.PHONY: help build demo demo-compose test simulate race integration directed bench mutants mutants-all soak soak-sample lint vuln tidy
+.PHONY: help build demo demo-compose test simulate race integration directed bench mutants mutants-all replay soak soak-sample lint vuln tidy
 
 ## help: the targets
 help:
@@ -103,6 +103,10 @@ mutants-all: mutants $(GREMLINS)
 		$(GREMLINS) unleash --dry-run --silent $(ALL_MUTATIONS) -o $(abspath $(BIN))/mutants/$$p.json ./choreo/internal/$$p || exit 1; done
 	$(GO) run -C mutation . -j $(or $(JOBS),2) $(if $(ONLY),-only '$(ONLY)') -reports $(abspath $(BIN))/mutants generated
 	$(if $(ONLY),,$(GO) run -C mutation . report)
+
+## replay: do seeds at which a simulation notices a mutant fail again? Into docs/soak-replay.json
+replay:
+	$(GO) run -C mutation . $(if $(ONLY),-only '$(ONLY)') replay
 
 $(GREMLINS):
 	@mkdir -p $(BIN)

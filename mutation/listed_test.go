@@ -38,6 +38,11 @@ func TestListedMutantsFitTheCode(t *testing.T) {
 			t.Errorf("mutant %q is no Go: %v", m.Name, err)
 		}
 	}
+	for _, name := range replayed {
+		if !names[name] {
+			t.Errorf("%q is to be replayed, and is no listed mutant", name)
+		}
+	}
 	if len(names) < 60 {
 		t.Errorf("%d mutants are listed, want at least 60", len(names))
 	}

@@ -70,7 +70,7 @@ func command(ctx context.Context, args []string) error {
 	case "replay":
 		edits, err = listed(root)
 		if *only == "" {
-			edits = slices.DeleteFunc(edits, func(e edit) bool { return !slices.Contains(replayed, e.Name) })
+			edits = inOrder(edits, replayed)
 		}
 	case "report":
 		return writePage(root)
@@ -94,6 +94,19 @@ func command(ctx context.Context, args []string) error {
 		return r.replayAll(ctx, edits, *pairs, *only == "")
 	}
 	return r.judge(ctx, flags.Arg(0), edits, *jobs, *controls, *only == "")
+}
+
+// inOrder are the edits of these names, in the order of the names.
+func inOrder(edits []edit, names []string) []edit {
+	var wanted []edit
+	for _, name := range names {
+		for _, e := range edits {
+			if e.Name == name {
+				wanted = append(wanted, e)
+			}
+		}
+	}
+	return wanted
 }
 
 // repository is the directory with go.work, from here upwards.

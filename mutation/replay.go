@@ -17,27 +17,24 @@ import (
 	"strings"
 )
 
-// replayed are the listed mutants whose failing seeds are run again: some fail
-// at every seed, others only where a fault strikes at the right moment.
+// replayed are the listed mutants whose failing seeds are run again: first those
+// that fail only where a fault strikes at the right moment, then those that fail
+// at nearly every seed.
 var replayed = []string{
-	"the gate lets results of a closed incarnation pass",
-	"the gate does not mark what passes as finished",
-	"offsets are finished when submitted, before the gate",
-	"outputs are produced out of order",
-	"a lost answer to the offsets is retried blindly",
-	"transactions after one that failed go on",
-	"a failure closes no incarnation",
-	"lanes are ready before their ids are initialized",
-	"the end's answer is not looked at",
 	"inputs are read uncommitted",
-	"the journal is restored uncommitted",
-	"the journal is restored before the offsets are fetched",
+	"an event changes a state twice",
+	"a state forgets which events changed it",
+	"offsets are committed out of order",
+	"transactions after one that failed go on",
+	"nobody is told of a failure",
 	"tasks go on from memory after a failure",
-	"unstable offsets are taken",
-	"what the predecessor finished is handed out again",
+	"the prefix passes an unfinished offset",
+	"outputs are produced out of order",
+	"the gate does not mark what passes as finished",
 	"a cancelled step runs",
+	"a trigger that comes twice is answered twice",
+	"only the newest run is undone",
 	"runs are undone oldest first",
-	"answers are not remembered",
 }
 
 // replay is how often a seed that fails does so when it is run again.
@@ -82,7 +79,7 @@ const (
 	replayPackage = "choreo/choreotest/soak"
 	replayTest    = "TestSoak"
 	replayFile    = "docs/soak-replay.json"
-	mostSeeds     = 60 // that a mutant is tried with
+	mostSeeds     = 40 // that a mutant is tried with
 )
 
 // replayAll looks for failing seeds of the mutants, so many pairs in all, and
@@ -95,22 +92,28 @@ func (r *runner) replayAll(ctx context.Context, edits []edit, pairs int, write b
 	all := replay{Commit: commit(ctx, r.root), Go: goruntime.Version(), Test: replayTest}
 	for i, e := range edits {
 		m, err := r.replay(ctx, e, (pairs-all.Pairs+len(edits)-i-1)/(len(edits)-i))
-		all.Of = append(all.Of, m)
-		all.add(m.repeats)
 		if err != nil {
 			return fmt.Errorf("%s: %w", e.Name, err)
 		}
-		fmt.Printf("%-60s %3d seeds tried, %v\n", m.Mutant, m.Tried, m.repeats)
+		fmt.Printf("%s, %d seeds tried: %v\n", m.Mutant, m.Tried, m.repeats)
+		all.Of = append(all.Of, m)
+		all.add(m.repeats)
+		if write {
+			if err := all.write(filepath.Join(r.root, replayFile)); err != nil {
+				return err
+			}
+		}
 	}
 	fmt.Println(all.repeats)
-	if !write {
-		return nil
-	}
-	text, err := json.MarshalIndent(all, "", "  ")
+	return nil
+}
+
+func (r replay) write(file string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(r.root, replayFile), append(text, '\n'), 0o644)
+	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
 // replay runs one mutant with one seed after another until so many have failed.
