@@ -9,6 +9,7 @@ const (
 	laneFile        = "choreo/internal/txn/lane.go"
 	silentFile      = "choreo/internal/txn/silent.go"
 	producerFile    = "choreo/internal/producer/producer.go"
+	settleFile      = "choreo/internal/producer/settle.go"
 	sessionFile     = "choreo/internal/txn/session.go"
 	fenceFile       = "choreo/internal/txn/fence.go"
 	pipelineFile    = "choreo/internal/txn/pipeline.go"
@@ -260,9 +261,19 @@ var pipelineMutants = []Mutant{
 		Breaks: "an id at epoch 32766 is initialized anew before use", By: pipeline("TestRule6"),
 	},
 	{
-		Name: "what the last transaction left pending in the group stays", File: "choreo/internal/producer/settle.go",
+		Name: "what the last transaction left pending in the group stays", File: settleFile,
 		Old: `if last == Never {`, New: `if true {`,
 		Breaks: "no offset of ours stays pending for ever", By: pipeline("TestDirectedWhatALane"),
+	},
+	{
+		Name: "what was committed is ended as if it was aborted", File: settleFile,
+		Old: `if last == Committed {`, New: `if last == Aborted {`,
+		Breaks: "pending offsets end as their transaction did", By: []Tests{{"choreo/internal/producer", "TestSettle"}},
+	},
+	{
+		Name: "a transaction that is being committed is taken for aborted", File: settleFile,
+		Old: `state == "PrepareCommit" || state == "CompleteCommit"`, New: `state == "CompleteCommit"`,
+		Breaks: "pending offsets end as their transaction did", By: []Tests{{"choreo/internal/producer", "TestLastOutcome"}},
 	},
 	{
 		Name: "what is put back comes after what came later", File: queueFile,
