@@ -233,7 +233,7 @@ var pipelineMutants = []Mutant{
 	{
 		Name: "transactions begin while a silent commit is under way", File: silentFile,
 		Old: `defer l.pass(stageOffsets)`, New: `l.pass(stageOffsets)`,
-		Breaks: "stage (a) is closed until a silent commit is through", By: pipeline("TestRule6"),
+		Breaks: "stage (a) is closed until a silent commit is through", By: pipeline("TestNoOffsetsAreSent"),
 	},
 	{
 		Name: "a silent commit drops outputs that came meanwhile", File: silentFile,
