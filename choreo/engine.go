@@ -260,8 +260,9 @@ func (e *engine) truncated(in *input, offset, next int64) {
 type batch struct {
 	results []*txn.Result
 	work    []sched.Work
-	runs    []run // to be used
-	ahead   int   // records to be accepted, this one included
+	runs    []run  // to be used
+	bytes   []byte // its capacity is to be used
+	ahead   int    // records to be accepted, this one included
 }
 
 const batchSize = 256
@@ -281,10 +282,12 @@ func (e *engine) dispatch(b *batch) {
 	}
 }
 
-// runsAtOnce is how many runs are allocated together. All of them live as long
-// as any does, and so do the records they came from, which the client too holds
-// by the batch.
-const runsAtOnce = 8
+// So many runs, and bytes of their records, are allocated together. All of them
+// live as long as any does.
+const (
+	runsAtOnce  = 8
+	bytesAtOnce = 4096
+)
 
 func (b *batch) newRun() *run {
 	if len(b.runs) == 0 {
@@ -293,6 +296,34 @@ func (b *batch) newRun() *run {
 	r := &b.runs[0]
 	b.runs = b.runs[1:]
 	return r
+}
+
+// keep gives a run its record, as a copy. As it was fetched, a record holds on to
+// all that came in the same answer, megabytes, and it may have to wait for long:
+// for the flow's turn, or for another attempt.
+func (b *batch) keep(r *run, rec *kgo.Record) *kgo.Record {
+	n := int(size(rec))
+	if cap(b.bytes)-len(b.bytes) < n {
+		b.bytes = make([]byte, 0, max(n, min(bytesAtOnce, n*b.ahead)))
+	}
+	copied := func(v []byte) []byte {
+		if len(v) == 0 {
+			if v != nil {
+				v = []byte{}
+			}
+			return v
+		}
+		start := len(b.bytes)
+		b.bytes = append(b.bytes, v...)
+		return b.bytes[start:len(b.bytes):len(b.bytes)]
+	}
+	own := &r.own.rec
+	*own = *rec
+	own.Key, own.Value = copied(rec.Key), copied(rec.Value)
+	for i := range own.Headers { // the list is the record's own already
+		own.Headers[i].Value = copied(own.Headers[i].Value)
+	}
+	return own
 }
 
 func (b *batch) submit(r *txn.Result) { b.results = append(b.results, r) }
@@ -328,6 +359,8 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 		}
 	default: // structured: what is not read has no type, so nobody hears it
 		r = b.newRun()
+		rec = b.keep(r, rec)
+		view = cloudevent.ViewOf(rec)
 		if err = view.Read(&r.event); err == nil {
 			if h = e.plan.hears[r.event.Type]; h == nil {
 				e.unheard(in, r.event.CorrelationID, r.event.Outcome != "")
@@ -347,7 +380,9 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 	}
 	if r == nil {
 		r = b.newRun()
+		rec = b.keep(r, rec)
 		err = view.Read(&r.event)
+		r.event.Data = rec.Value
 	}
 	if err != nil {
 		e.refuse(in, rec, h, &refusal{reason: reasonInvalid, err: err}, b)

@@ -112,6 +112,7 @@ func (e *engine) publish(ctx context.Context, em Emission, p publication) (strin
 // said before.
 func (e *engine) acceptPublished(in *input, rec *kgo.Record, b *batch) {
 	r := b.newRun()
+	rec = b.keep(r, rec)
 	view := cloudevent.ViewOf(rec)
 	err := view.Read(&r.event)
 	typ := r.event.Type

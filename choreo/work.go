@@ -60,6 +60,7 @@ type run struct {
 
 	// own is what nearly every run needs once, so that it is allocated with it.
 	own struct {
+		rec     kgo.Record
 		ctx     runContext
 		records [2]*kgo.Record
 	}
