@@ -3,7 +3,9 @@
 package choreotest
 
 import (
+	"bytes"
 	"context"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -355,6 +357,27 @@ func TestAFailingSeedIsReported(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+// A seed that failed after others must fail when it is run alone.
+func TestASeedIsTheSameAfterOthers(t *testing.T) {
+	var drawn [][]byte
+	s := simulated(t, charge, Options{})
+	s.workload.Begin = func(w *World, flow string) error {
+		b := make([]byte, 8)
+		_, err := cryptorand.Read(b)
+		drawn[len(drawn)-1] = append(drawn[len(drawn)-1], b...)
+		return errors.Join(err, book(w, flow))
+	}
+	for range 20 { // kfake's stock lasts for some
+		drawn = append(drawn, nil)
+		if r := s.run(t, 7, nil); len(r.violations) > 0 {
+			t.Fatal(r.violations)
+		}
+		if !bytes.Equal(drawn[0], drawn[len(drawn)-1]) {
+			t.Fatalf("run %d draws %x, the first one drew %x", len(drawn), drawn[len(drawn)-1], drawn[0])
+		}
 	}
 }
 

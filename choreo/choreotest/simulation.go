@@ -2,12 +2,17 @@ package choreotest
 
 import (
 	"bytes"
+	cryptorand "crypto/rand"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand"
+	randv2 "math/rand/v2"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/cryptotest"
@@ -182,6 +187,9 @@ func (s *simulation) run(t *testing.T, seed uint64, faults schedule.Schedule) (r
 // stays random: the order of select and of maps, and math/rand/v2's globals.
 func seedRandom(t *testing.T, seed uint64) {
 	cryptotest.SetGlobalRandom(t, seed)
+	var pool [32]byte
+	binary.LittleEndian.PutUint64(pool[:], ^seed)
+	cryptorand.Reader = &splitReader{Reader: cryptorand.Reader, pool: randv2.NewChaCha8(pool)}
 	old, had := os.LookupEnv("GODEBUG")
 	value := "randseednop=0"
 	if old != "" {
@@ -194,6 +202,28 @@ func seedRandom(t *testing.T, seed uint64) {
 	} else {
 		_ = os.Unsetenv("GODEBUG")
 	}
+}
+
+// splitReader gives kfake random numbers apart from all others'. It takes them
+// in stock for all clusters of a process: a run that is the first one in its
+// process would get other numbers than one after others.
+type splitReader struct {
+	io.Reader
+
+	mu   sync.Mutex
+	pool *randv2.ChaCha8
+}
+
+// kfakePool is how many bytes kfake takes at a time.
+const kfakePool = 4 << 10
+
+func (r *splitReader) Read(b []byte) (int, error) {
+	if len(b) != kfakePool {
+		return r.Reader.Read(b)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pool.Read(b)
 }
 
 // watchdog notices when simulated time stands still: goroutines wake each other
