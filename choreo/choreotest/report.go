@@ -19,6 +19,8 @@ const (
 	confirmations   = 5 // runs that tell how often a failure comes again
 )
 
+const whatHappened = "what happened to the instances, and what they logged, by simulated time:"
+
 // fewest is a failing run with as few faults as were found to suffice.
 type fewest struct {
 	result
@@ -89,7 +91,7 @@ func (s *simulation) report(t *testing.T, seed uint64, r result) string {
 	b.WriteString(shown(f.faults))
 	f.showFlows(&b)
 	lines := f.log
-	fmt.Fprintf(&b, "what happened to the instances, and what they logged, by simulated time:\n")
+	fmt.Fprintln(&b, whatHappened)
 	if more := len(lines) - shownLines; more > 0 && os.Getenv(envLog) == "" {
 		fmt.Fprintf(&b, "  (%d lines are left out; %s=all shows them)\n", more, envLog)
 		lines = lines[more:]

@@ -103,7 +103,7 @@ func (s *simulation) runSeed(t *testing.T, seed uint64, total *totals) {
 		seed, len(r.flows), r.events, len(faults), r.simulated.Round(time.Second), r.real.Round(time.Millisecond),
 		r.simulated.Seconds()/r.real.Seconds(), float64(inUse)/(1<<20))
 	if os.Getenv(envLog) == "all" && len(r.violations) == 0 {
-		t.Logf("its %d faults:\n%s%s", len(faults), shown(faults), strings.Join(r.log, "\n"))
+		t.Logf("its %d faults:\n%s%s\n%s", len(faults), shown(faults), whatHappened, strings.Join(r.log, "\n"))
 	}
 	if len(r.violations) > 0 {
 		t.Fatal(s.report(t, seed, r))
