@@ -31,7 +31,7 @@ func usual() suite {
 // quick is a run of about a minute, which shows that everything works.
 func quick() suite {
 	s := usual()
-	s.sizes, s.rounds, s.latencies, s.overload, s.share, s.budget = []int{10, 1000, 0}, 1, 200, 3*time.Second, 5, time.Minute
+	s.sizes, s.rounds, s.latencies, s.overload, s.share, s.budget = []int{10, 1000, 0}, 1, 100, 2*time.Second, 8, time.Minute
 	return s
 }
 
@@ -52,7 +52,7 @@ func (s suite) backlog(c measure.Contender, perCommit int) int64 {
 	}
 	share := s.share
 	if perCommit == 0 && c != measure.Step && c != measure.Saga {
-		share = min(share, 2) // a poll takes thousands
+		share = min(share, 4) // a poll takes thousands
 	}
 	// Commits, as well as orders, must be enough to be timed.
 	return max(n/share, int64(20*perCommit), 40)

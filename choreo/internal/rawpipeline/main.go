@@ -54,6 +54,13 @@ func run(ctx context.Context, s contender.Setup, m *contender.Meter) error {
 	tally := new(tally)
 	m.Commits = tally.told
 	ready := make(chan struct{})
+	broken := func(why error) {
+		select {
+		case <-ready:
+			void(why)
+		default: // it tries again, as with brokers that have just been started
+		}
+	}
 	fence := new(txn.Fence)
 	pipe, err := txn.New(txn.Config{
 		Fence: fence, Group: s.Name, Membership: member.GroupMetadata,
@@ -61,7 +68,7 @@ func run(ctx context.Context, s contender.Setup, m *contender.Meter) error {
 		OffsetsID:       s.Name + "/offsets",
 		Lanes:           s.Lanes, MaxRecords: s.PerCommit, ClientOptions: []kgo.Opt{kgo.SeedBrokers(s.Brokers...)},
 		Ready:    sync.OnceFunc(func() { close(ready) }),
-		Failed:   void,
+		Failed:   broken,
 		Observer: tally, Logger: log,
 	})
 	if err != nil {
