@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -168,8 +169,9 @@ func fraud(ctx context.Context, what string, s contender.Setup, m *contender.Met
 // A contender that does not do its work is an error, whatever its figures.
 func TestAFraudIsAnError(t *testing.T) {
 	brokers := embedded(t, 1)
+	fed := quick().backlog(measure.Pipeline, 10)
 	for what, want := range map[string]string{
-		"honest": "", "lost": "1 of 3000 orders did not come out", "doubled": "1 orders came out more than once", "reordered": "came out after",
+		"honest": "", "lost": fmt.Sprintf("1 of %d orders did not come out", fed), "doubled": "1 orders came out more than once", "reordered": "came out after",
 		"gone": "the contender ended too early",
 	} {
 		t.Run(what, func(t *testing.T) {
