@@ -13,18 +13,17 @@ import (
 // However the lengths of names and events relate, a record is made of them and
 // read again.
 func TestRecordsAreMadeOfTextsOfAnyLength(t *testing.T) {
-	long := strings.Repeat("x", 500)
-	step, state, flow := long+"-step", long+"-state", "f"
-	c := Config{Steps: []string{step}, States: map[string]time.Duration{state: 0}}
-	run := Run{Step: step, Status: Undone, By: Trigger{ID: long + "id", Type: long + "type"}}
+	long, flow, state := strings.Repeat("x", 500), "f", "state"
 	for name, of := range map[string]Run{
-		"a long id of the trigger":   {Step: step, Status: Undone, By: Trigger{ID: run.By.ID}},
-		"a long type of the trigger": {Step: step, Status: Undone, By: Trigger{Type: run.By.Type}},
-		"both":                       run,
-		"a long answer":              {Step: step, Status: Did, Out: Event{ID: long, ContentType: long}},
-		"no text at all":             {Step: step, Status: Did},
+		"a long id of the trigger":   {Step: "s", Status: Undone, By: Trigger{ID: long}},
+		"a long type of the trigger": {Step: "s", Status: Undone, By: Trigger{Type: long}},
+		"a long answer":              {Step: "s", Status: Did, Out: Event{ID: long, ContentType: long}},
+		"a long name":                {Step: long, Status: Did},
+		"no text at all":             {Step: "s", Status: Did},
 	} {
 		var l log
+		step := of.Step
+		c := Config{Steps: []string{step}, States: map[string]time.Duration{state: 0}}
 		s := New(c)
 		l.write(start, must(s.PutRun(flow, of, start)), must(s.PutState(flow, state, nil, Hash{1}, start)),
 			must(s.PutCancelled(flow, Cancelled{Step: step, By: []Trigger{of.By}}, start)), must(s.PutSeen(flow, Hash{2}, 3, start)))
@@ -162,6 +161,8 @@ func TestNearlyRightSlotsAreRefused(t *testing.T) {
 		"a state with half a hash":       {"f\x00state/order", append([]byte{version, 1}, make([]byte, 15)...), "damaged"},
 		"a state with a hash too few":    {"f\x00state/order", append([]byte{version, 2}, make([]byte, 31)...), "damaged"},
 		"a state with far too few":       {"f\x00state/order", append([]byte{version, 100}, make([]byte, 31)...), "damaged"},
+		"an input without a topic":       {"\x00input//1", make([]byte, 17), "names no input"},
+		"an input of no partition":       {"\x00input/orders/-1", make([]byte, 17), "names no input"},
 		"seen events with half an entry": {"f\x00seen", append([]byte{version}, make([]byte, seenSize+seenSize/2)...), "damaged"},
 	} {
 		s := New(config())
@@ -171,6 +172,23 @@ func TestNearlyRightSlotsAreRefused(t *testing.T) {
 		}
 		if s.Flows() != 0 {
 			t.Errorf("%s: it is in memory", name)
+		}
+	}
+}
+
+// Changes are committed together whatever is among them: what is no state, and
+// what was committed before.
+func TestStatesAreCommittedBesideOtherChanges(t *testing.T) {
+	s := New(config())
+	event := HashOf("shop", "1")
+	run := must(s.PutRun("f", Run{Step: "ship", Hash: event, Status: Did}, start))
+	order := must(s.PutState("f", "order", []byte("1"), event, start))
+	s.Commit(order)
+	basket := must(s.PutState("f", "basket", []byte("2"), event, start))
+	s.Commit(run, order, basket)
+	for state, want := range map[string]string{"order": "1", "basket": "2"} {
+		if got, ok := s.Committed("f", state); !ok || string(got) != want {
+			t.Errorf("committed as %s is %q, %t, want %q", state, got, ok, want)
 		}
 	}
 }
