@@ -89,7 +89,8 @@ func command(ctx context.Context, args []string) error {
 		edits = slices.DeleteFunc(edits, func(e edit) bool { return !wanted.MatchString(e.File) && !wanted.MatchString(e.Name) })
 		*controls = 0
 	}
-	r := &runner{root: root, factor: *factor, fresh: *fresh, hashes: map[string][2]string{}, patience: map[string]limits{}}
+	r := &runner{root: root, factor: *factor, fresh: *fresh, edits: edits,
+		hashes: map[string][2]string{}, patience: map[string]limits{}, together: map[string]*together{}}
 	if flags.Arg(0) == "replay" {
 		return r.replayAll(ctx, edits, *pairs, *only == "")
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -64,6 +65,9 @@ type runner struct {
 	mu       sync.Mutex
 	hashes   map[string][2]string // by package: of what it is made of, and of its tests
 	patience map[string]limits    // by package: how long its tests may take
+	edits    []edit
+	building sync.Mutex
+	together map[string]*together // by package
 }
 
 // limits are what tests may take, together and without the slow ones.
@@ -71,6 +75,9 @@ type limits struct {
 	wall, quick, cpu time.Duration
 	slow             []string
 }
+
+// unlimited is for tests of what is no mutant.
+var unlimited = limits{wall: 10 * time.Minute, cpu: 10 * time.Minute}
 
 // slack is added to the time that tests may take: the machine may be busy. That
 // does not make them need more of its processors' time.
@@ -125,7 +132,14 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 		}
 	}
 	for _, t := range rounds {
+		all, err := r.combined(ctx, t.Package)
+		if err != nil {
+			return Result{}, err
+		}
 		program, known := programs[t.Package]
+		if t.mutant = all.numbers[e.Name]; t.mutant > 0 {
+			program, known = all.program, true
+		}
 		if !known {
 			var problem string
 			program, problem, err = r.build(ctx, dir, overlay, t.Package)
@@ -133,7 +147,7 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 				return Result{}, err
 			}
 			if problem != "" {
-				res.Status, res.Detail = DoesNotCompile, problem
+				res.Status, res.Detail = DoesNotCompile, problem[:min(len(problem), 1000)]
 				break
 			}
 			programs[t.Package] = program
@@ -182,8 +196,9 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 // round is one run of tests.
 type round struct {
 	Tests
-	skip string // as for go test -skip
-	last bool   // of those expected to notice
+	skip   string // as for go test -skip
+	last   bool   // of those expected to notice
+	mutant int    // of many in one program, 0: none
 }
 
 // widened are the tests expected to notice, and after them their packages whole.
@@ -246,7 +261,7 @@ func (r *runner) build(ctx context.Context, dir, overlay, pkg string, flags ...s
 	cmd.Dir = r.root
 	out, err := cmd.CombinedOutput()
 	if _, failed := errors.AsType[*exec.ExitError](err); failed && ctx.Err() == nil {
-		return "", strings.TrimSpace(string(out[:min(len(out), 1000)])), nil
+		return "", strings.TrimSpace(string(out)), nil
 	}
 	return program, "", err
 }
@@ -283,7 +298,7 @@ func (r *runner) test(ctx context.Context, program string, t round, patience lim
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", limited, program}, args...)...)
 	cmd.Dir = filepath.Join(r.root, t.Package)
 	// A counterexample must not be left behind for the next run to find.
-	cmd.Env = append(os.Environ(), "RAPID_NOFAILFILE=1")
+	cmd.Env = append(os.Environ(), "RAPID_NOFAILFILE=1", choice+"="+strconv.Itoa(t.mutant))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 5 * time.Second
@@ -413,7 +428,7 @@ func (r *runner) control(ctx context.Context, pkg string) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	return r.test(ctx, program, round{Tests: Tests{Package: pkg}}, limits{wall: 10 * time.Minute, cpu: 10 * time.Minute}, false)
+	return r.test(ctx, program, round{Tests: Tests{Package: pkg}}, unlimited, false)
 }
 
 // key names a mutant with the code that it is made of, and tells the tests that
