@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -70,10 +71,27 @@ type runner struct {
 	together map[string]*together // by package
 }
 
-// limits are what tests may take, together and without the slow ones.
+// limits are what the tests of a package may take: all of them, and each.
 type limits struct {
-	wall, quick, cpu time.Duration
-	slow             []string
+	wall, cpu time.Duration
+	each      map[string]time.Duration
+	slow      []string
+}
+
+// of are the limits of some tests.
+func (l limits) of(t round) limits {
+	if l.each == nil {
+		return l
+	}
+	run, skip := regexp.MustCompile(t.Run), regexp.MustCompile(cmp.Or(t.skip, "^$"))
+	wall := slack
+	for name, most := range l.each {
+		if run.MatchString(name) && !skip.MatchString(name) {
+			wall += most
+		}
+	}
+	l.wall = min(l.wall, wall)
+	return l
 }
 
 // unlimited is for tests of what is no mutant.
@@ -112,6 +130,10 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 			res.Status, res.By, res.Seconds, res.Detail = was.Status, was.By, was.Seconds, was.Detail
 			return res, nil
 		}
+	}
+	if problem := noGo(mutated); problem != "" {
+		res.Status, res.Detail = DoesNotCompile, problem
+		return res, nil
 	}
 	began := time.Now()
 	dir, err := os.MkdirTemp(r.work, "mutant")
@@ -156,10 +178,7 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if t.skip != "" {
-			patience.wall = patience.quick
-		}
-		o, err := r.test(ctx, program, t, patience, e.First)
+		o, err := r.test(ctx, program, t, patience.of(t), e.First)
 		if err == nil && o.status != Survived && o.status != spun {
 			o, err = r.confirm(ctx, program, t, patience, o)
 		}
@@ -312,11 +331,15 @@ func (r *runner) test(ctx context.Context, program string, t round, patience lim
 		o.took.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	text := out.Bytes()
-	o.took.quick = o.took.wall
+	o.took.each = map[string]time.Duration{}
 	for _, m := range passed.FindAllSubmatch(text, -1) {
-		if took, err := time.ParseDuration(string(m[2])); err == nil && took >= slow {
+		took, err := time.ParseDuration(string(m[2]))
+		if err != nil {
+			return outcome{}, err
+		}
+		o.took.each[string(m[1])] = took
+		if took >= slow {
 			o.took.slow = append(o.took.slow, string(m[1]))
-			o.took.quick = max(0, o.took.quick-took) // they may overlap
 		}
 	}
 	last := []string{path.Base(t.Package) + ": the test program ends with an error"}
@@ -346,6 +369,7 @@ func (r *runner) confirm(ctx context.Context, program string, t round, patience 
 	if tests := plain(was.by); len(tests) > 0 {
 		t.Run, t.skip = exactly(tests), ""
 	}
+	patience = patience.of(t)
 	if was.status == TimedOut {
 		patience.wall *= 2
 	}
@@ -405,13 +429,16 @@ func (r *runner) patienceOf(ctx context.Context, pkg string) (limits, error) {
 	if o.status != Survived {
 		return limits{}, fmt.Errorf("the tests of %s fail without any mutant: %s", pkg, strings.Join(o.by, ", "))
 	}
-	r.patience[pkg] = limits{
-		wall:  time.Duration(float64(o.took.wall)*r.factor) + slack,
-		quick: time.Duration(float64(o.took.quick)*r.factor) + slack,
-		cpu:   time.Duration(float64(o.took.cpu)*r.factor) + cpuSlack,
-		slow:  o.took.slow,
+	p := limits{wall: r.times(o.took.wall) + slack, cpu: r.times(o.took.cpu) + cpuSlack, each: map[string]time.Duration{}, slow: o.took.slow}
+	for test, took := range o.took.each {
+		p.each[test] = r.times(took)
 	}
+	r.patience[pkg] = p
 	return r.patience[pkg], nil
+}
+
+func (r *runner) times(took time.Duration) time.Duration {
+	return time.Duration(float64(took) * r.factor)
 }
 
 // control runs the tests of a package without a mutant.

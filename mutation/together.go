@@ -125,6 +125,9 @@ func (r *runner) combined(ctx context.Context, pkg string) (*together, error) {
 	files := map[string]map[int]edit{}
 	for i, e := range r.edits {
 		if slices.ContainsFunc(e.By, func(t Tests) bool { return t.Package == pkg }) {
+			if text, err := e.apply(r.root); err != nil || noGo(text) != "" {
+				continue
+			}
 			if files[e.File] == nil {
 				files[e.File] = map[int]edit{}
 			}
@@ -221,4 +224,12 @@ func (r *runner) combinedOverlay(dir string, files map[string]map[int]edit) (ove
 	}
 	overlay = filepath.Join(dir, "overlay.json")
 	return overlay, where, os.WriteFile(overlay, text, 0o600)
+}
+
+// noGo says why a text cannot be parsed.
+func noGo(text []byte) string {
+	if _, err := parser.ParseFile(token.NewFileSet(), "", text, parser.SkipObjectResolution); err != nil {
+		return err.Error()
+	}
+	return ""
 }
