@@ -386,10 +386,11 @@ func (i *instance) Closed(t *Task) {
 
 func (i *instance) Begin(ctx context.Context, t *Task, fresh []*Source) error {
 	for _, s := range fresh {
-		if err := i.r.cl.ProduceSync(ctx, begunRecord(i.r.topic("journal"), t.Partition, s.Topic, s.Partition, s.TopicID)).FirstErr(); err != nil {
+		// Not in one transaction: in this order a task that moves in between is begun again.
+		if err := i.commit(ctx, s, s.Offset); err != nil {
 			return err
 		}
-		if err := i.commit(ctx, s, s.Offset); err != nil {
+		if err := i.r.cl.ProduceSync(ctx, begunRecord(i.r.topic("journal"), t.Partition, s.Topic, s.Partition, s.TopicID)).FirstErr(); err != nil {
 			return err
 		}
 		i.mu.Lock()
