@@ -152,7 +152,7 @@ func (s *simulation) run(t *testing.T, seed uint64, faults schedule.Schedule) (r
 	// take their turns more alike.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	// A run makes much garbage and keeps little.
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetGCPercent(debug.SetGCPercent(3200))
 	seedRandom(t, seed)
 	if s.Reset != nil {
 		s.Reset()
