@@ -99,8 +99,10 @@ type Config struct {
 	// Restores is how many tasks are restored at once. Default 4.
 	Restores int
 
-	// PollRecords bounds the records taken from the client at once. Default
-	// 4096.
+	// PollRecords bounds the records taken from the client at once. As long as
+	// the client holds any of a broker it asks that broker for no more, so it is
+	// best more than one answer holds: then the next one is under way while these
+	// are worked on. Default 20,000.
 	PollRecords int
 }
 
@@ -150,7 +152,7 @@ func (c *Config) normalize() error {
 	orDefault(&c.WatchInterval, 30*time.Second)
 	orDefault(&c.RecommitAfter, 24*time.Hour)
 	orDefault(&c.Restores, 4)
-	orDefault(&c.PollRecords, 4096)
+	orDefault(&c.PollRecords, 20_000)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
