@@ -184,7 +184,9 @@ func (s *simulation) run(t *testing.T, seed uint64, faults schedule.Schedule) (r
 }
 
 // seedRandom seeds what randomness the standard library lets one seed. What
-// stays random: the order of select and of maps, and math/rand/v2's globals.
+// stays random: the order of select, of maps, and of timers that fall due at one
+// instant, and math/rand/v2's globals; and when goroutines are preempted and
+// garbage is collected.
 func seedRandom(t *testing.T, seed uint64) {
 	cryptotest.SetGlobalRandom(t, seed)
 	var pool [32]byte
