@@ -96,7 +96,7 @@ mutants:
 MUTATED := sched offsets journal producer txn task
 ALL_MUTATIONS := --invert-assignments --invert-bitwise --invert-bwassign --invert-logical --invert-loopctrl --remove-self-assignments
 
-## mutants-all: those too that a tool generates for choreo/internal; takes hours
+## mutants-all: those too that a tool generates for choreo/internal; about an hour
 mutants-all: mutants $(GREMLINS)
 	@mkdir -p $(BIN)/mutants
 	@for p in $(MUTATED); do \

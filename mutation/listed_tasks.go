@@ -177,6 +177,6 @@ var taskMutants = []Mutant{
 	{
 		Name: "an instance id in use is tried for ever", File: groupFile,
 		Old: `if final := g.o.cfg.fatal(err); final != nil {`, New: `if final := g.o.cfg.fatal(err); false && final != nil {`,
-		Breaks: "an instance id used twice ends the run", By: tasks("TestInstanceIDInUse"),
+		Breaks: "an instance id used twice ends the run", By: tasks("TestDirectedInstanceIDUsedTwice"),
 	},
 }

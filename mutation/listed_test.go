@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"go/parser"
 	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 )
 
@@ -23,6 +27,11 @@ func TestListedMutantsFitTheCode(t *testing.T) {
 		names[m.Name] = true
 		if m.Breaks == "" || len(m.By) == 0 && m.Equivalent == "" {
 			t.Errorf("mutant %q says no promise, or no tests", m.Name)
+		}
+		for _, by := range m.By {
+			if !slices.ContainsFunc(testsOf(t, filepath.Join(root, by.Package)), regexp.MustCompile(by.Run).MatchString) {
+				t.Errorf("mutant %q: no test of %s matches %q", m.Name, by.Package, by.Run)
+			}
 		}
 		e, err := m.locate(root)
 		if err != nil {
@@ -46,6 +55,28 @@ func TestListedMutantsFitTheCode(t *testing.T) {
 	if len(names) < 60 {
 		t.Errorf("%d mutants are listed, want at least 60", len(names))
 	}
+}
+
+var testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+
+// testsOf are the tests of a package.
+func testsOf(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testFunction.FindAllSubmatch(text, -1) {
+			names = append(names, string(m[1]))
+		}
+	}
+	return names
 }
 
 // The runner's own work on a mutant: where it stands, and what it makes.
