@@ -50,6 +50,7 @@ func command(ctx context.Context, args []string) error {
 	factor := flags.Float64("patience", 3, "tests of a mutant may take as many times as long as without, and 10 s")
 	pairs := flags.Int("pairs", 200, "how many failing pairs of seed and mutant replay looks for")
 	fresh := flags.Bool("fresh", false, "judge again what was judged before")
+	known := flags.Bool("known", false, "judge nothing: write what was judged before")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
@@ -89,7 +90,7 @@ func command(ctx context.Context, args []string) error {
 		edits = slices.DeleteFunc(edits, func(e edit) bool { return !wanted.MatchString(e.File) && !wanted.MatchString(e.Name) })
 		*controls = 0
 	}
-	r := &runner{root: root, factor: *factor, fresh: *fresh, edits: edits,
+	r := &runner{root: root, factor: *factor, fresh: *fresh, known: *known, edits: edits,
 		hashes: map[string][2]string{}, patience: map[string]limits{}, together: map[string]*together{}}
 	if flags.Arg(0) == "replay" {
 		return r.replayAll(ctx, edits, *pairs, *only == "")
@@ -210,6 +211,9 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 		}
 		start(func() error {
 			res, err := r.run(ctx, e)
+			if errors.Is(err, errNotJudged) {
+				return nil
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", e.Name, err)
 			}
@@ -228,10 +232,15 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 	if ctx.Err() != nil && whole.Err() == nil {
 		return context.Cause(ctx)
 	}
-	summary.Left = len(edits) - len(results) // not 0 if it was interrupted
 	order := map[string]int{}
 	for i, e := range edits {
 		order[e.File+e.Name] = i
+		if !slices.ContainsFunc(results, func(res Result) bool { return res.File == e.File && res.Name == e.Name }) {
+			if summary.Left == nil {
+				summary.Left = map[string]int{}
+			}
+			summary.Left[packageOf(e.File)]++
+		}
 	}
 	slices.SortFunc(results, func(a, b Result) int { return cmp.Compare(order[a.File+a.Name], order[b.File+b.Name]) })
 	summary.Results = results

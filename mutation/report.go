@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,8 +16,9 @@ type Summary struct {
 	Commit         string   `json:"commit"`   // the last one that changed the mutated code
 	Controls       int      `json:"controls"` // runs of tests without a mutant in between
 	FailedControls []string `json:"failed_controls,omitempty"`
-	Left           int      `json:"left,omitempty"` // not judged yet
-	Results        []Result `json:"results"`
+	// Left is how many are not judged yet, by package: the run was interrupted.
+	Left    map[string]int `json:"left,omitempty"`
+	Results []Result       `json:"results"` // the last field: see write
 }
 
 // tally counts results.
@@ -155,8 +157,8 @@ func page(sets []*Summary) string {
 			fmt.Fprintf(&b, ": %s", strings.Join(s.FailedControls, ", "))
 		}
 		b.WriteString(".\n")
-		if s.Left > 0 {
-			fmt.Fprintf(&b, "The run was interrupted: **%d more have not been judged yet.**\n", s.Left)
+		for _, pkg := range slices.Sorted(maps.Keys(s.Left)) {
+			fmt.Fprintf(&b, "**%d more of `%s` have not been judged.**\n", s.Left[pkg], pkg)
 		}
 	}
 

@@ -63,6 +63,7 @@ type runner struct {
 	work     string // directory for overlays and test programs
 	factor   float64
 	fresh    bool // judge again what was judged before
+	known    bool // and nothing else
 	mu       sync.Mutex
 	hashes   map[string][2]string // by package: of what it is made of, and of its tests
 	patience map[string]limits    // by package: how long its tests may take
@@ -111,6 +112,8 @@ const slow = 250 * time.Millisecond
 // memory bounds a test program, for a mutant may gather without end.
 const memory = 4 << 20 // KiB
 
+var errNotJudged = errors.New("not judged yet")
+
 // run judges one mutant, or takes what was judged before of the same text.
 func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 	mutated, err := e.apply(r.root)
@@ -126,7 +129,7 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 	if text, err := os.ReadFile(file); err == nil && !r.fresh {
 		// New tests can only kill more: what was killed stays so, the others are judged again.
 		var was kept
-		if json.Unmarshal(text, &was) == nil && (was.Status != Survived || was.Tests == tests) {
+		if json.Unmarshal(text, &was) == nil && (was.Status != Survived || was.Tests == tests) && (was.Status != TimedOut || len(was.By) > 0) {
 			res.Status, res.By, res.Seconds, res.Detail = was.Status, was.By, was.Seconds, was.Detail
 			return res, nil
 		}
@@ -134,6 +137,9 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 	if problem := noGo(mutated); problem != "" {
 		res.Status, res.Detail = DoesNotCompile, problem
 		return res, nil
+	}
+	if r.known {
+		return Result{}, errNotJudged
 	}
 	began := time.Now()
 	dir, err := os.MkdirTemp(r.work, "mutant")
@@ -287,7 +293,7 @@ func (r *runner) build(ctx context.Context, dir, overlay, pkg string, flags ...s
 
 var (
 	failed  = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
-	running = regexp.MustCompile(`(?m)^\t(Test\S+) \(`)
+	running = regexp.MustCompile(`(?m)^\t+(Test\S+) \(`)
 	begun   = regexp.MustCompile(`(?m)^=== (?:RUN|CONT)\s+(\S+)`)
 	passed  = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)`)
 )
@@ -363,17 +369,23 @@ func (r *runner) test(ctx context.Context, program string, t round, patience lim
 }
 
 // confirm runs the tests that noticed a mutant again, alone: on a busy machine a
-// test may fail by itself. Those that pass then did not notice it. For one that
-// seems to hang they get twice the time.
+// test may fail by itself. Those that pass then did not notice it. One that seems
+// to hang gets twice the time, and if it does not hang, so do all.
 func (r *runner) confirm(ctx context.Context, program string, t round, patience limits, was outcome) (outcome, error) {
+	alone := t
 	if tests := plain(was.by); len(tests) > 0 {
-		t.Run, t.skip = exactly(tests), ""
+		alone.Run, alone.skip = exactly(tests), ""
 	}
-	patience = patience.of(t)
+	limit := patience.of(alone)
 	if was.status == TimedOut {
-		patience.wall *= 2
+		limit.wall *= 2
 	}
-	is, err := r.test(ctx, program, t, patience, false)
+	is, err := r.test(ctx, program, alone, limit, false)
+	if err == nil && is.status == Survived && was.status == TimedOut {
+		limit = patience.of(t)
+		limit.wall *= 2
+		is, err = r.test(ctx, program, t, limit, false)
+	}
 	if len(is.by) == 0 && is.status != Survived {
 		is.by = was.by
 	}
