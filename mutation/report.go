@@ -157,8 +157,11 @@ func page(sets []*Summary) string {
 			fmt.Fprintf(&b, ": %s", strings.Join(s.FailedControls, ", "))
 		}
 		b.WriteString(".\n")
+		for _, r := range count(s.Results).impossible {
+			fmt.Fprintf(&b, "`%s` was noticed by %s, though no test should be able to: its explanation or the test is wrong.\n", r.Name, strings.Join(r.By, ", "))
+		}
 		for _, pkg := range slices.Sorted(maps.Keys(s.Left)) {
-			fmt.Fprintf(&b, "**%d more of `%s` have not been judged.**\n", s.Left[pkg], pkg)
+			fmt.Fprintf(&b, "**%d more of `%s` have not been judged**, those among them that survived before its tests were what they are now.\n", s.Left[pkg], pkg)
 		}
 	}
 
