@@ -16,6 +16,11 @@ const (
 
 var taskMutants = []Mutant{
 	{
+		Name: "a task is opened while a transaction holds results of it", File: tenureFile,
+		Old: `if last.wait(ctx) != nil {`, New: `if false {`,
+		Breaks: "what is on its way to the broker is not handled again", By: tasks("TestReopening"),
+	},
+	{
 		Name: "unstable offsets are taken", File: "choreo/internal/task/committed.go",
 		Old: `req.RequireStable = true`, New: `req.RequireStable = false`,
 		Breaks: "offsets of open transactions are waited for", By: tasks("TestRestore|TestOpenTransaction|TestLive"),

@@ -273,6 +273,44 @@ func TestNextOwnershipWaitsForTheEndOfTheLast(t *testing.T) {
 	}
 }
 
+// A task whose reading failed is ours still, and a transaction may be under way
+// of which the broker has heard nothing yet: what is committed is not asked for
+// before it has ended.
+func TestReopeningWaitsForTransactionsUnderWay(t *testing.T) {
+	r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})
+	a := r.instance("a")
+	waits, over := make(chan struct{}), make(chan struct{})
+	a.hold = func(ctx context.Context) error {
+		select {
+		case waits <- struct{}{}:
+		case <-over: // closed once the test has seen it wait
+			return nil
+		}
+		select {
+		case <-over:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	a.start()
+	a.waitOpen(1)
+	a.owner.reopen(a.task(0), errors.New("the broker cannot read"))
+	eventually(t, "it waits for the transaction", func() bool {
+		select {
+		case <-waits:
+			return true
+		default:
+			return false
+		}
+	})
+	if n := a.claimed()[0]; n != 1 {
+		t.Errorf("%d ownerships begun while a transaction holds results of the first", n)
+	}
+	close(over)
+	eventually(t, "it is open again", func() bool { return a.claimed()[0] == 2 && len(a.owns()) == 1 })
+}
+
 // After StopReading has returned nothing is delivered, and what is owned stays
 // owned until Close.
 func TestStopReadingTakesNothingNew(t *testing.T) {

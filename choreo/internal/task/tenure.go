@@ -106,6 +106,9 @@ func (o *Owner) begin(num int32, why error) {
 		defer close(t.opened)
 		if last != nil {
 			<-last.ended
+			if last.wait(ctx) != nil { // this one has ended, too
+				return
+			}
 		}
 		o.open(t)
 	}()
@@ -138,17 +141,25 @@ func (o *Owner) end(t *tenure, cause error) {
 	}
 }
 
-// settle waits until no transaction holds results of a tenure that is closed. It
-// follows the close at once: for as long as it waits the group cannot give the
-// task away, and the pipeline may rely on that.
-func (o *Owner) settle(ctx context.Context, t *tenure) {
+// wait waits until no transaction holds results of a tenure that is closed. Until
+// then neither offsets nor journal can be read by us: what is on its way to the
+// broker shows in none of them, and the broker accepts it, since the generation
+// and the producer are still the same.
+func (t *tenure) wait(ctx context.Context) error {
 	t.mu.Lock()
 	inc := t.inc
 	t.mu.Unlock()
 	if inc == nil {
-		return
+		return nil
 	}
-	if err := inc.Wait(ctx); err != nil {
+	return inc.Wait(ctx)
+}
+
+// settle waits before the group gives a task away. It follows the close at once:
+// for as long as it waits the group cannot do so, and the pipeline may rely on
+// that.
+func (o *Owner) settle(ctx context.Context, t *tenure) {
+	if err := t.wait(ctx); err != nil {
 		o.log.Warn("a task is given up while a transaction still holds results of it: the next owner waits for its end", "task", t.num, "error", err)
 	}
 }
