@@ -101,7 +101,7 @@ var taskMutants = []Mutant{
 	},
 	{
 		Name: "an ownership begins before the last one has ended", File: tenureFile,
-		Old: "\t\tif last != nil {\n\t\t\t<-last.ended\n\t\t}\n", New: "",
+		Old: "\t\t\t<-last.ended\n\t\t\tif last", New: "\t\t\tif last",
 		Breaks: "one ownership of a task at a time", By: tasks("TestNextOwnership"),
 	},
 	{
