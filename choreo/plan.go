@@ -510,3 +510,12 @@ func (p *plan) inputTopics() []string {
 	}
 	return slices.Sorted(maps.Keys(seen))
 }
+
+// outputTopics are the topics of what handlers say, without prefix, sorted.
+func (p *plan) outputTopics() []string {
+	seen := map[string]bool{}
+	for said := range p.forms {
+		seen[said.event.Topic] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
+}

@@ -53,11 +53,16 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 	}
 	e.room.closedBecause = e.journalFull
 	group := e.names.group
+	writes := []string{e.names.inbox, e.names.journal, e.names.dlq}
+	for _, topic := range p.outputTopics() {
+		writes = append(writes, e.names.topic(topic))
+	}
 	laneID := func(lane int) string { return fmt.Sprintf("%s/%s/%d", group, cfg.InstanceID, lane) }
 	var err error
 	e.pipe, err = txn.New(txn.Config{
 		Fence: e.fence, Group: group, InstanceID: cfg.InstanceID, TransactionalID: laneID, Lanes: cfg.Lanes,
 		OffsetsID:     fmt.Sprintf("%s/%s/offsets", group, cfg.InstanceID),
+		Topics:        writes,
 		Membership:    func() (string, int32) { return e.owner.Membership() },
 		ClientOptions: e.clientOptions("lane"),
 		Manual:        func(topic string) bool { return topic == e.names.journal },

@@ -28,7 +28,9 @@ type answer struct {
 	id     int64
 	epoch  int16
 	state  string
-	states int   // how many more than one are told
+	states int                    // how many more than one are told
+	codes  map[string]*kerr.Error // by topic, or topic and partition
+	open   []active
 	err    error // instead of an answer
 }
 
@@ -59,21 +61,18 @@ func (s *script) Request(_ context.Context, req kmsg.Request) (kmsg.Response, er
 		resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
 		for range 1 + a.states {
 			state := kmsg.NewDescribeTransactionsResponseTransactionState()
-			state.ErrorCode, state.State = code, a.state
+			state.ErrorCode, state.State, state.ProducerEpoch = code, a.state, a.epoch
 			resp.TransactionStates = append(resp.TransactionStates, state)
 		}
 		return resp, nil
+	case *kmsg.MetadataRequest:
+		return metadata(req, a.codes), nil
+	case *kmsg.DescribeProducersRequest:
+		return producers(req, a.codes, a.open), nil
+	case *kmsg.AddPartitionsToTxnRequest:
+		return added(req, a.codes), nil
 	}
 	return nil, errors.New("not in the script")
-}
-
-// keys are the names of what was asked.
-func (s *script) keys() []string {
-	var all []string
-	for _, req := range s.asked {
-		all = append(all, kmsg.NameForKey(req.Key()))
-	}
-	return all
 }
 
 const id = "payment/0/offsets"
@@ -131,7 +130,7 @@ func TestOnlyWhatMayPassIsAskedAgain(t *testing.T) {
 			_, err := Commit(ctx, c, Identity{id, 7, 3})
 			return err
 		},
-		"ask": func(ctx context.Context, c kmsg.Requestor) error { _, err := LastOutcome(ctx, c, id); return err },
+		"ask": func(ctx context.Context, c kmsg.Requestor) error { _, err := LastOf(ctx, c, id); return err },
 	}
 	for name, call := range calls {
 		for _, tc := range []struct {
@@ -190,74 +189,4 @@ func TestPausesDoubleAndEndWithTheContext(t *testing.T) {
 			t.Errorf("pauses of %v ms, want %v", pauses, want)
 		}
 	})
-}
-
-func TestLastOutcomeIsWhatTheCoordinatorKnows(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		answer answer
-		want   Outcome
-		says   string
-	}{
-		{"never used", answer{code: kerr.TransactionalIDNotFound}, Never, ""},
-		{"committed", answer{state: "CompleteCommit"}, Committed, ""},
-		{"being committed", answer{state: "PrepareCommit"}, Committed, ""},
-		{"aborted", answer{state: "CompleteAbort"}, Aborted, ""},
-		{"being aborted", answer{state: "PrepareAbort"}, Aborted, ""},
-		{"open", answer{state: "Ongoing"}, Aborted, ""},
-		{"empty", answer{state: "Empty"}, Aborted, ""},
-		{"not allowed", answer{code: kerr.TransactionalIDAuthorizationFailed}, Unknown, "asking how the last transaction of " + id + " ended"},
-		{"none in the answer", answer{states: -1}, Unknown, "the answer is of 0 transactional ids"},
-		{"two in the answer", answer{states: 1}, Unknown, "the answer is of 2 transactional ids"},
-	} {
-		s := &script{answers: []answer{tc.answer}}
-		got, err := LastOutcome(t.Context(), s, id)
-		if got != tc.want || (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
-			t.Errorf("%s: %d, %v; want %d, %q", tc.name, got, err, tc.want, tc.says)
-		}
-		if ids := s.asked[0].(*kmsg.DescribeTransactionsRequest).TransactionalIDs; !slices.Equal(ids, []string{id}) {
-			t.Errorf("asked for %q", ids)
-		}
-	}
-}
-
-// What is left pending is ended as its transaction was: only what was committed
-// is committed, and nothing is done for an id that left nothing.
-func TestSettleEndsWhatIsPendingAsItsTransactionEnded(t *testing.T) {
-	begin, touch, end := "InitProducerID", "AddOffsetsToTxn", "EndTxn"
-	denied := kerr.GroupAuthorizationFailed
-	for _, tc := range []struct {
-		name    string
-		last    Outcome
-		answers []answer
-		asks    []string
-		err     error
-	}{
-		{"never used", Never, []answer{{}}, nil, nil},
-		{"committed", Committed, []answer{{id: 7, epoch: 3}}, []string{begin, touch, end}, nil},
-		{"aborted", Aborted, []answer{{id: 7, epoch: 3}}, []string{begin, touch}, nil},
-		{"the epochs are used up", Committed, []answer{{id: 7, epoch: MaxEpoch}}, []string{begin}, nil},
-		{"not initialized", Committed, []answer{{code: denied}}, []string{begin}, denied},
-		{"the group is not allowed", Committed, []answer{{id: 7, epoch: 3}, {code: denied}}, []string{begin, touch}, denied},
-		{"no answer from the group", Aborted, []answer{{id: 7, epoch: 3}, {err: io.ErrUnexpectedEOF}}, []string{begin, touch}, io.ErrUnexpectedEOF},
-		{"not ended", Committed, []answer{{id: 7, epoch: 3}, {}, {code: denied}}, []string{begin, touch, end}, denied},
-	} {
-		s := &script{answers: tc.answers}
-		err := Settle(t.Context(), s, id, "payment", time.Second, tc.last)
-		if !errors.Is(err, tc.err) || !slices.Equal(s.keys(), tc.asks) {
-			t.Errorf("%s: asked %v: %v; want %v: %v", tc.name, s.keys(), err, tc.asks, tc.err)
-		}
-		for _, req := range s.asked {
-			switch req := req.(type) {
-			case *kmsg.AddOffsetsToTxnRequest:
-				if req.TransactionalID != id || req.ProducerID != 7 || req.ProducerEpoch != 3 || req.Group != "payment" {
-					t.Errorf("%s: touched the group with %+v", tc.name, req)
-				}
-			case *kmsg.EndTxnRequest:
-				if !req.Commit || req.ProducerEpoch != 3 {
-					t.Errorf("%s: ended with %+v", tc.name, req)
-				}
-			}
-		}
-	}
 }

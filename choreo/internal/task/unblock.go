@@ -89,7 +89,7 @@ func (r *relief) blocked(ctx context.Context) error {
 	}
 	if waited := now.Sub(r.since); len(open) == 0 && waited > 10*patience && now.Sub(r.said) > 10*patience {
 		r.said = now
-		r.o.log.Warn("blocked by a transaction that no other instance of the service has open; the broker ends it at its timeout",
+		r.o.log.Warn("blocked by a transaction that no other instance of the service has open; the broker ends it at its timeout, or kafka-transactions.sh find-hanging finds it",
 			"blocked", r.what, "for", waited.Round(time.Millisecond))
 	}
 	r.seen, r.checked = append(make([]openTransaction, 0, 1), open...), time.Now()

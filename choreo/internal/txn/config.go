@@ -34,6 +34,11 @@ type Config struct {
 	// alone: "<service>/<instance>/offsets". The same is true of it. Required.
 	OffsetsID string
 
+	// Topics are those that transactions write to: what an earlier transaction has
+	// left open there without the coordinator's knowing is ended before a lane is
+	// used. Default: none, and then nothing is looked for.
+	Topics []string
+
 	// Lanes is the number of transactions in flight. Default 4, at most 16.
 	Lanes int
 

@@ -20,13 +20,14 @@ type lane struct {
 	client *kgo.Client
 	turns  [stages]chan struct{}
 	next   *lane
-	last   producer.Outcome // of its last transaction before it was made
+	left   producer.Leftovers // of those who had the id before
 
 	batch []*Result // reused
 }
 
 func (p *Pipeline) newLane(number int) *lane {
-	l := &lane{number: number, id: p.cfg.TransactionalID(number)}
+	id := p.cfg.TransactionalID(number)
+	l := &lane{number: number, id: id, left: p.leftovers(id)}
 	for s := range l.turns {
 		l.turns[s] = make(chan struct{}, 1)
 	}
@@ -41,22 +42,16 @@ func (p *Pipeline) open(ctx context.Context, l *lane) error {
 	if err != nil {
 		return fmt.Errorf("making the client of %s: %w", l.id, err)
 	}
-	if err := p.settleLast(ctx, client, l.id, &l.last); err != nil {
+	if err := l.left.End(ctx, client); err != nil {
 		p.discard(client)
 		return err
 	}
 	return p.connect(ctx, l, client)
 }
 
-// settleLast ends what the last transaction of the transactional id left pending.
-// How that ended is asked once: the answer is another one afterwards.
-func (p *Pipeline) settleLast(ctx context.Context, client *kgo.Client, id string, last *producer.Outcome) (err error) {
-	if *last == producer.Unknown {
-		if *last, err = producer.LastOutcome(ctx, client, id); err != nil {
-			return err
-		}
-	}
-	return producer.Settle(ctx, client, id, p.cfg.Group, p.cfg.Timeout, *last)
+// leftovers are what was left of a transactional id's last transactions.
+func (p *Pipeline) leftovers(id string) producer.Leftovers {
+	return producer.Leftovers{TransactionalID: id, Group: p.cfg.Group, Topics: p.cfg.Topics, Timeout: p.cfg.Timeout, Log: p.cfg.Logger}
 }
 
 // connect gives the lane a client: this one, or one after it.
@@ -152,7 +147,7 @@ func (p *Pipeline) deadline() time.Duration { return p.cfg.Timeout / 10 * 8 }
 // others, which stay as they are. It reports every failure in turn and returns
 // nil when the pipeline is to stop.
 func (p *Pipeline) openAll(failed func(error)) ([]*lane, *silent) {
-	lanes, quiet := make([]*lane, p.cfg.Lanes), &silent{p: p}
+	lanes, quiet := make([]*lane, p.cfg.Lanes), &silent{p: p, left: p.leftovers(p.cfg.OffsetsID)}
 	failures, opened := make(chan error), make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range lanes {

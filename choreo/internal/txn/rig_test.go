@@ -34,6 +34,8 @@ const (
 	kAdd       = 24
 	kEnd       = 26
 	kTxnCommit = 28
+	kOpen      = 61 // DescribeProducers
+	kLast      = 65 // DescribeTransactions
 )
 
 // call is one request as the broker got it.
@@ -101,7 +103,7 @@ func newRig(t testing.TB, rc rigConfig) *rig {
 		r.ids[*mt.Topic] = mt.TopicID
 	}
 	r.join()
-	for _, key := range []int16{kProduce, kFind, kInit, kAdd, kEnd, kTxnCommit} {
+	for _, key := range []int16{kProduce, kFind, kInit, kAdd, kEnd, kTxnCommit, kOpen, kLast} {
 		c.ControlKey(key, r.control)
 	}
 

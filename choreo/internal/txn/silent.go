@@ -20,8 +20,8 @@ import (
 // Whoever has the turns of all stages may use it.
 type silent struct {
 	p    *Pipeline
-	last producer.Outcome  // of the last transaction before this was made
-	who  producer.Identity // of the next transaction; not usable: the id is to be initialized
+	left producer.Leftovers // of those who had the id before
+	who  producer.Identity  // of the next transaction; not usable: the id is to be initialized
 }
 
 // open ends what a predecessor left open, and fences its late requests, as is
@@ -33,7 +33,7 @@ func (q *silent) open(ctx context.Context) error {
 		return fmt.Errorf("making the client of %s: %w", cfg.OffsetsID, err)
 	}
 	defer q.p.discard(client)
-	if err := q.p.settleLast(ctx, client, cfg.OffsetsID, &q.last); err != nil {
+	if err := q.left.End(ctx, client); err != nil {
 		return err
 	}
 	return q.ready(ctx, client)
