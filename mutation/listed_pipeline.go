@@ -262,18 +262,28 @@ var pipelineMutants = []Mutant{
 	},
 	{
 		Name: "what the last transaction left pending in the group stays", File: settleFile,
-		Old: `if last == Never {`, New: `if true {`,
+		Old: `if l.last.Outcome == Never {`, New: `if true {`,
 		Breaks: "no offset of ours stays pending for ever", By: pipeline("TestDirectedWhatALane"),
 	},
 	{
 		Name: "what was committed is ended as if it was aborted", File: settleFile,
-		Old: `if last == Committed {`, New: `if last == Aborted {`,
-		Breaks: "pending offsets end as their transaction did", By: []Tests{{"choreo/internal/producer", "TestSettle"}},
+		Old: `if as == Committed {`, New: `if as == Aborted {`,
+		Breaks: "pending offsets end as their transaction did", By: []Tests{{"choreo/internal/producer", "TestLeftovers"}},
 	},
 	{
 		Name: "a transaction that is being committed is taken for aborted", File: settleFile,
-		Old: `state == "PrepareCommit" || state == "CompleteCommit"`, New: `state == "CompleteCommit"`,
-		Breaks: "pending offsets end as their transaction did", By: []Tests{{"choreo/internal/producer", "TestLastOutcome"}},
+		Old: `case "PrepareCommit", "CompleteCommit":`, New: `case "CompleteCommit":`,
+		Breaks: "pending offsets end as their transaction did", By: []Tests{{"choreo/internal/producer", "TestLastIs"}},
+	},
+	{
+		Name: "what was committed before an aborted transaction is aborted with it", File: settleFile,
+		Old: `if s.epoch >= l.last.Since {`, New: `if true {`,
+		Breaks: "what is open in a partition ends as its transaction did", By: []Tests{{"choreo/internal/producer", "TestLeftovers"}},
+	},
+	{
+		Name: "how the last transaction ended is asked again after a failure", File: settleFile,
+		Old: "\t\tl.last = last\n", New: "\t\tdefer func() { l.last = Last{} }()\n\t\tl.last = last\n",
+		Breaks: "what is open in a partition ends as its transaction did", By: []Tests{{"choreo/internal/producer", "TestLeftovers"}},
 	},
 	{
 		Name: "what is put back comes after what came later", File: queueFile,
