@@ -187,7 +187,7 @@ func (c *cuts) control(k *kfake.Cluster, key kmsg.Key) {
 // what they say, flow by flow and in order, is what the model says, once.
 func TestTheRuntimeSaysWhatTheModelSays(t *testing.T) {
 	t.Parallel() // members take seconds to notice each other
-	const budget = 2500 * time.Millisecond
+	const budget, fewest = 2500 * time.Millisecond, 5 // on a slow machine the sequences count
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestTheRuntimeSaysWhatTheModelSays(t *testing.T) {
 	expected := map[string][]string{}
 	began := time.Now()
 	rapid.Check(t, func(rt *rapid.T) {
-		if time.Since(began) > budget {
+		if time.Since(began) > budget && sequences >= fewest {
 			return
 		}
 		sequences++
@@ -338,8 +338,8 @@ func TestTheRuntimeSaysWhatTheModelSays(t *testing.T) {
 		}
 	})
 	t.Logf("%d sequences, %d restarts", sequences, restarts)
-	if sequences < 5 && !t.Failed() {
-		t.Errorf("only %d sequences were played in %v", sequences, budget)
+	if sequences < fewest && !t.Failed() {
+		t.Errorf("only %d sequences were played", sequences)
 	}
 	for _, r := range runs { // what was late would show by the end
 		if err := r.stop(); err != nil {
