@@ -186,7 +186,7 @@ func (c *cuts) control(k *kfake.Cluster, key kmsg.Key) {
 // duplicates, failing attempts, restarts and cut connections to two instances:
 // what they say, flow by flow and in order, is what the model says, once.
 func TestTheRuntimeSaysWhatTheModelSays(t *testing.T) {
-	t.Parallel() // members take seconds to notice each other
+	t.Parallel()                                      // members take seconds to notice each other
 	const budget, fewest = 2500 * time.Millisecond, 5 // on a slow machine the sequences count
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
