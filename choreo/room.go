@@ -3,6 +3,7 @@ package choreo
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -19,7 +20,12 @@ type room struct {
 	closedBecause func() bool   // another reason to let nothing in, such as the memory limit
 	freed         chan struct{} // closed and replaced when room was given back to a waiter
 	waiters       int
+	waking        bool // in a moment, by a timer
 }
+
+// gathering is how long little room that was given back waits for more before
+// whoever waits for it is told.
+const gathering = time.Millisecond
 
 func newRoom(records int, bytes int64) *room {
 	return &room{maxRecords: records, maxBytes: bytes, freed: make(chan struct{})}
@@ -77,13 +83,28 @@ func (r *room) wait(a, b context.Context, rec *kgo.Record) bool {
 	return true
 }
 
-// give returns the room of a record of size n.
+// give returns the room of a record of size n. What was committed together is
+// given back one by one: whoever waits is told once there is a good piece of
+// room, or in a moment. Told of each record, the reader would wake up, and hand
+// on, for each alone.
 func (r *room) give(n int64) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.records--
 	r.bytes -= n
-	r.wake()
-	r.mu.Unlock()
+	switch {
+	case r.waiters == 0:
+	case r.records <= r.maxRecords-max(1, r.maxRecords/16) && r.bytes <= r.maxBytes-r.maxBytes/16:
+		r.wake()
+	case !r.waking:
+		r.waking = true
+		time.AfterFunc(gathering, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.waking = false
+			r.wake()
+		})
+	}
 }
 
 // changed lets waiters look again after closedBecause may have changed.
