@@ -216,7 +216,7 @@ func TestCostPerRecord(t *testing.T) {
 		over    float64
 	}{
 		"reaction": {1, 4},
-		"step":     {2, 30},
+		"step":     {2, 24},
 	} {
 		t.Run(what, func(t *testing.T) {
 			byHand, choreo := newBelt(t, what), newBelt(t, what)

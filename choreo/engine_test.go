@@ -96,21 +96,6 @@ func TestARecordTakesRoomUntilItsResultIsDone(t *testing.T) {
 	}
 }
 
-func TestAnAttemptThatEndsAtItsTimeoutIsNotOverdue(t *testing.T) {
-	var o overdue
-	for range 1000 {
-		ctx, cancel := context.WithCancelCause(context.Background())
-		stop := o.after(time.Microsecond, &run{}, "step", cancel)
-		<-ctx.Done()
-		stop()
-	}
-	eventually(t, "no attempt is overdue", func() bool { return len(o.byStep()) == 0 })
-	time.Sleep(10 * time.Millisecond) // a timer that is on its way has come by then
-	if late := o.byStep(); len(late) > 0 {
-		t.Errorf("overdue for ever: %v", late)
-	}
-}
-
 // waits is a handler that is never done.
 type waits struct{}
 

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
@@ -334,11 +333,10 @@ func (r *run) try(h handler, doing string, what attempted) (err error) {
 	m := r.e.metrics.step(name)
 	ctx := r.in.owned.ctx
 	ctx, span := r.e.tracing.start(ctx, r, name)
+	var limit *limited
 	if timeout > 0 {
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		stop := r.e.overdue.after(timeout, r, name, cancel)
-		defer func() { stop(); cancel(nil) }()
+		limit = r.e.overdue.begin(ctx, name, start, timeout)
+		ctx = limit
 	}
 	r.ctx = r.newContext(ctx)
 	defer func() {
@@ -347,8 +345,11 @@ func (r *run) try(h handler, doing string, what attempted) (err error) {
 		}
 		r.tried = time.Now()
 		m.seconds.Observe(r.tried.Sub(start).Seconds())
-		if err != nil && errors.Is(context.Cause(ctx), ErrTimeout) {
-			err = errors.Join(ErrTimeout, err)
+		if limit != nil {
+			r.e.overdue.end(limit)
+			if limit.finish(r.tried) && err != nil {
+				err = errors.Join(ErrTimeout, err)
+			}
 		}
 		span.end(err)
 	}()
@@ -402,49 +403,4 @@ func (r *run) again(p Retry, forever bool) (verdict, bool) {
 // logger has flow, event and step on every line.
 func (r *run) logger(step string) *slog.Logger {
 	return runLogger(r.e.log, r.flow, r.event.ID, step)
-}
-
-// overdue knows the attempts that have outlived their timeout and still run:
-// each blocks its flow until it returns.
-type overdue struct {
-	mu   sync.Mutex
-	runs map[*run]string
-}
-
-// after cancels an attempt at its timeout and from then on counts it as
-// overdue, until stop is called.
-func (o *overdue) after(d time.Duration, r *run, step string, cancel context.CancelCauseFunc) (stop func()) {
-	stopped := false // guarded by o.mu
-	t := time.AfterFunc(d, func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if stopped { // the attempt has returned just now
-			return
-		}
-		if o.runs == nil {
-			o.runs = map[*run]string{}
-		}
-		o.runs[r] = step
-		cancel(ErrTimeout)
-	})
-	return func() {
-		if t.Stop() {
-			return
-		}
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		stopped = true
-		delete(o.runs, r)
-	}
-}
-
-// byStep counts overdue attempts.
-func (o *overdue) byStep() map[string]int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	n := map[string]int{}
-	for _, step := range o.runs {
-		n[step]++
-	}
-	return n
 }
