@@ -78,7 +78,7 @@ func (e *engine) publish(ctx context.Context, em Emission, p publication) (strin
 	}
 	now := time.Now()
 	ev := cloudevent.Event{
-		ID:              derive(journal.HashOf(e.source, flow), e.plan.service, kindStarted, d.Type+"\x00"+p.key, 0),
+		ID:              derive(journal.HashOf(e.source, flow), e.plan.service, kindStarted, 0, d.Type, "\x00", p.key),
 		Source:          e.source,
 		Type:            d.Type,
 		Time:            now,

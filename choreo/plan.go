@@ -28,7 +28,7 @@ type plan struct {
 	topics map[string]Topic // declared, by name without prefix
 
 	events     map[string]*eventDecl // every declared event, by type
-	forms      map[formKey]*cloudevent.Form
+	forms      map[*eventDecl][]saidForm
 	bindStates []func(stateReader) // give each State its reader once the service runs
 	mistakes   []error
 }
@@ -192,16 +192,26 @@ func newPlan(s *Service) *plan {
 	return p
 }
 
-// formKey names what the events have in common that a step, reaction or state
-// says of one declaration.
-type formKey struct {
-	event      *eventDecl
+// saidForm is what the events have in common that a step, reaction or state says
+// of one declaration.
+type saidForm struct {
 	step, kind string
+	form       *cloudevent.Form
+}
+
+// form finds the form of what is said. Hardly ever do several say the same.
+func (p *plan) form(d *eventDecl, step, kind string) *cloudevent.Form {
+	for _, f := range p.forms[d] {
+		if f.step == step && f.kind == kind {
+			return f.form
+		}
+	}
+	return nil
 }
 
 // makeForms prepares the writing of every event that handlers may say.
 func (p *plan) makeForms() {
-	p.forms = map[formKey]*cloudevent.Form{}
+	p.forms = map[*eventDecl][]saidForm{}
 	add := func(step, kind string, d *eventDecl) {
 		form, err := cloudevent.NewForm(cloudevent.Event{
 			Source: p.source(), Type: d.Type, DataContentType: d.codec.ContentType(), Service: p.service, Step: step,
@@ -211,7 +221,7 @@ func (p *plan) makeForms() {
 			p.mistake("%q cannot say event %q: %w", step, d.Type, err)
 			return
 		}
-		p.forms[formKey{d, step, kind}] = form
+		p.forms[d] = append(p.forms[d], saidForm{step, kind, form})
 	}
 	for _, s := range p.steps {
 		for _, say := range s.says() {
@@ -515,7 +525,7 @@ func (p *plan) inputTopics() []string {
 func (p *plan) outputTopics() []string {
 	seen := map[string]bool{}
 	for said := range p.forms {
-		seen[said.event.Topic] = true
+		seen[said.Topic] = true
 	}
 	return slices.Sorted(maps.Keys(seen))
 }

@@ -30,7 +30,7 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		}
 	}
 	ev := cloudevent.Event{
-		ID:              derive(r.hash, r.e.plan.service, step, kind+"/"+d.Type, number),
+		ID:              derive(r.hash, r.e.plan.service, step, number, kind, "/", d.Type),
 		Source:          r.e.source,
 		Type:            d.Type,
 		DataContentType: d.codec.ContentType(),
@@ -57,7 +57,7 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 	topic := r.e.names.topic(d.Topic)
 	r.e.tracing.create(r, &ev, topic)
 	rec, space := r.newRecord(topic)
-	if err := r.e.plan.forms[formKey{d, step, kind}].Fill(rec, &ev, space); err != nil {
+	if err := r.e.plan.form(d, step, kind).Fill(rec, &ev, space); err != nil {
 		return journal.Event{}, fmt.Errorf("say %s: %w", d.Type, err)
 	}
 	r.records = append(r.records, rec)

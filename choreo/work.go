@@ -280,18 +280,20 @@ const (
 // idempotencyKey is hash(event, service, step, do|undo): the same for every
 // attempt, on every instance.
 func (e *engine) idempotencyKey(event journal.Hash, step, doing string) string {
-	return derive(event, e.plan.service, step, doing, 0)
+	return derive(event, e.plan.service, step, 0, doing)
 }
 
 // derive makes ids: 128 bits of SHA-256, as unpadded base64url.
-func derive(event journal.Hash, service, step, kind string, number int) string {
+func derive(event journal.Hash, service, step string, number int, kind ...string) string {
 	b := make([]byte, 0, 128)
 	b = append(b, event[:]...)
 	b = append(b, service...)
 	b = append(b, 0)
 	b = append(b, step...)
 	b = append(b, 0)
-	b = append(b, kind...)
+	for _, part := range kind {
+		b = append(b, part...)
+	}
 	b = append(b, 0)
 	b = strconv.AppendInt(b, int64(number), 10)
 	sum := sha256.Sum256(b)

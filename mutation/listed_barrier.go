@@ -114,17 +114,17 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "ids do not depend on the causing event", File: sayFile,
-		Old: `derive(r.hash, r.e.plan.service, step, kind+"/"+d.Type, number)`, New: `derive(journal.Hash{}, r.e.plan.service, step, kind+"/"+d.Type, number)`,
+		Old: `derive(r.hash, r.e.plan.service, step, number, kind, "/", d.Type)`, New: `derive(journal.Hash{}, r.e.plan.service, step, number, kind, "/", d.Type)`,
 		Breaks: "two runs never say the same event", By: runtime("TestReaction|TestHeaders|TestTheRuntime|TestBarrier"),
 	},
 	{
 		Name: "ids do not depend on the step", File: sayFile,
-		Old: `derive(r.hash, r.e.plan.service, step, kind+"/"+d.Type, number)`, New: `derive(r.hash, r.e.plan.service, "", kind+"/"+d.Type, number)`,
+		Old: `derive(r.hash, r.e.plan.service, step, number, kind, "/", d.Type)`, New: `derive(r.hash, r.e.plan.service, "", number, kind, "/", d.Type)`,
 		Breaks: "two steps never say the same event", By: runtime("TestReaction|TestHeaders|TestSeveral"),
 	},
 	{
 		Name: "several events of one run have one id", File: sayFile,
-		Old: `derive(r.hash, r.e.plan.service, step, kind+"/"+d.Type, number)`, New: `derive(r.hash, r.e.plan.service, step, kind+"/"+d.Type, 0)`,
+		Old: `derive(r.hash, r.e.plan.service, step, number, kind, "/", d.Type)`, New: `derive(r.hash, r.e.plan.service, step, 0, kind, "/", d.Type)`,
 		Breaks: "a run's events are told apart", By: runtime("TestReaction|TestBarrier"),
 	},
 	{
