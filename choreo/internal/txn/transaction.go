@@ -110,11 +110,11 @@ func (t *transaction) commitOffsets() *Error {
 // produce is stage (b): it returns when all records are acknowledged.
 func (t *transaction) produce() *Error {
 	t.acks = &acks{who: t.who, left: t.records, done: make(chan struct{})}
-	spread := spreadOf(t.l.client)
+	spread, promise := spreadOf(t.l.client), t.acks.promise // one function for all records
 	for _, r := range t.results {
 		for _, rec := range r.Records {
 			known := spread.known(rec.Topic)
-			t.l.client.Produce(context.Background(), rec, t.acks.promise)
+			t.l.client.Produce(context.Background(), rec, promise)
 			if known {
 				spread.add(rec.Topic, rec.Partition)
 			}
