@@ -59,6 +59,8 @@ func TestWhoWaitsForRoomIsToldOnceForMuch(t *testing.T) {
 					t.Errorf("%d records in the room of %d, of which %d were given back", n, full, tc.given)
 				}
 				time.Sleep(2 * gathering)
+				r.mu.Lock()
+				defer r.mu.Unlock()
 				if r.waking {
 					t.Error("a timer is still said to run")
 				}
