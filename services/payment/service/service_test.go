@@ -100,7 +100,8 @@ func TestPaymentIsDeclinedOverTheLimit(t *testing.T) {
 	s.Publish("o1", orderPlaced.New(order("o1", "standard", 60_000)))
 	s.Expect("o1", declined.New(domain.Declined{OrderID: "o1", Reason: "the amount is over the customer's limit of 50000 cents", LimitCents: 50_000}))
 	s.ExpectNothingMore("o1")
-	if len(b.keys) != 0 {
+	// Only to make sure that an attempt which nobody remembers held nothing.
+	if len(b.keys["hold"]) != 0 || len(b.keys["refund"]) != 0 || len(b.keys["void"]) != 1 {
 		t.Errorf("the ledger was asked: %v", b.keys)
 	}
 }
@@ -132,7 +133,8 @@ func TestPaymentNeverHappensAfterItsShipmentFailed(t *testing.T) {
 	s.Expect("o1", voided.New(domain.Voided{OrderID: "o1", Reason: "not served"}))
 	s.Publish("o1", orderPlaced.New(order("o1", "standard", 700)))
 	s.ExpectNothingMore("o1")
-	if len(b.keys) != 0 {
+	// Only to make sure that an attempt which nobody remembers held nothing.
+	if len(b.keys["hold"]) != 0 || len(b.keys["refund"]) != 0 || len(b.keys["void"]) != 1 {
 		t.Errorf("the ledger was asked: %v", b.keys)
 	}
 }
