@@ -100,8 +100,7 @@ func TestPaymentIsDeclinedOverTheLimit(t *testing.T) {
 	s.Publish("o1", orderPlaced.New(order("o1", "standard", 60_000)))
 	s.Expect("o1", declined.New(domain.Declined{OrderID: "o1", Reason: "the amount is over the customer's limit of 50000 cents", LimitCents: 50_000}))
 	s.ExpectNothingMore("o1")
-	// Only to make sure that an attempt which nobody remembers held nothing.
-	if len(b.keys["hold"]) != 0 || len(b.keys["refund"]) != 0 || len(b.keys["void"]) != 1 {
+	if len(b.keys) != 0 {
 		t.Errorf("the ledger was asked: %v", b.keys)
 	}
 }
