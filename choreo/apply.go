@@ -69,7 +69,7 @@ func (s *reactionRun) call(ctx context.Context, r *run) (err error) {
 
 func (s *reactionRun) handle(r *run) verdict {
 	m := r.e.metrics.step(s.reaction)
-	if s.once && r.attempt == 0 {
+	if s.once && r.attempt == 0 && !r.replay.of(s.reaction) { // its letter tells that it has failed
 		if _, seen := r.store().Seen(r.flow, r.seenBy(s.reaction)); seen {
 			m.duplicates.Inc()
 			return done

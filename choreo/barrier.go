@@ -41,8 +41,15 @@ func (s *stepRun) handle(r *run) verdict {
 		return s.skip(r)
 	}
 	if r.attempt == 0 {
-		if _, ran := r.store().Run(r.flow, s.step, r.hash); ran {
-			m.duplicates.Inc()
+		x, ran := r.store().Run(r.flow, s.step, r.hash)
+		if ran {
+			if r.replay == nil || x.Status != journal.Dead {
+				m.duplicates.Inc()
+				return done
+			}
+			r.replay.attempts = int(x.Attempts)
+		} else if r.replay.forgot(s.step) {
+			r.deadLetter(s.step, reasonForgotten, errForgotten)
 			return done
 		}
 		in, err := s.on.decode(r.event.Data)
@@ -99,6 +106,9 @@ func (s *stepRun) handle(r *run) verdict {
 // before, by an attempt of which nothing was committed: its effect is found out
 // and undone now.
 func (s *stepRun) skip(r *run) verdict {
+	if r.replay != nil {
+		r.replay.cancelled = true
+	}
 	if r.attempt == 0 {
 		r.e.metrics.step(s.step).skipped.Inc()
 		if _, ran := r.store().Run(r.flow, s.step, r.hash); ran || s.unknown == nil {
@@ -124,12 +134,13 @@ func (s *stepRun) skip(r *run) verdict {
 // record journals how the run ended. Its payloads are kept only where a
 // compensation may need them. A run too large to be journalled is dead.
 func (s *stepPlan) record(r *run, status journal.Status, out journal.Event) bool {
+	attempts := r.attempt + r.replay.before()
 	keep := s.undo != nil && status == journal.Did ||
-		s.unknown != nil && r.attempt > 0 && (status == journal.GaveUp || status == journal.Dead)
+		s.unknown != nil && attempts > 0 && (status == journal.GaveUp || status == journal.Dead)
 	if !keep {
 		out.Data = nil
 	}
-	x := journal.Run{Step: s.step, Hash: r.hash, Status: status, Attempts: uint32(r.attempt), In: r.causing(keep), Out: out}
+	x := journal.Run{Step: s.step, Hash: r.hash, Status: status, Attempts: uint32(attempts), In: r.causing(keep), Out: out}
 	if r.journal(s.step)(r.store().PutRun(r.flow, x, r.now())) {
 		return true
 	}
@@ -294,7 +305,7 @@ func (s *stepPlan) undoFailed(r *run, err error) verdict {
 	if _, ok := errors.AsType[*Rejection](err); ok {
 		err = fmt.Errorf("a compensation must not be rejected, it is taken for a failure: %w", err)
 	}
-	r.logger(s.step).Error("compensation failed, will be repeated until it succeeds", "attempt", r.attempt, "in", time.Duration(v), "error", err)
+	r.logger(s.step).Error("compensation failed, will be repeated until it succeeds", "attempt", r.attempt, "in", time.Duration(v), "error", r.e.errorText(err))
 	return v
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -59,6 +60,14 @@ type Config struct {
 	// wait for a transaction before they are committed by themselves. Default 1 s.
 	IdleCommit time.Duration
 
+	// Redact says what of an event's data may be kept in a dead letter: a copy
+	// without what is secret or personal, nil for nothing, or the data as they
+	// are. It must not change the event it is given, of which only Data is set if
+	// it could not be read. A letter whose data are not the original ones says so,
+	// and cannot be replayed; its origin can be, for as long as its topic keeps
+	// it. Data are never logged; with Redact set, neither is the text of errors
+	// of decoding, which may quote them. Nil: dead letters keep the data.
+	Redact func(cloudevent.Event) []byte
 	// Listen opens the addresses of [HTTP] and of AdminAddr; default
 	// [net.Listen]. Tests give one of a network in memory.
 	Listen func(network, address string) (net.Listener, error)
@@ -233,6 +242,10 @@ func isAddr(s string, needHost bool, lowestPort uint64) bool {
 func (e *engine) clientOptions(kind string) []kgo.Opt {
 	return e.cfg.kafka(clientLogger(e.log), e.metrics.clientHook(kind))
 }
+
+// KafkaOptions are those by which a client of a tool's own connects as the
+// service does: brokers, TLS, SASL, and ClientOptions.
+func (c Config) KafkaOptions() []kgo.Opt { return c.kafka() }
 
 // kafka are the options to connect with.
 func (c Config) kafka(more ...kgo.Opt) []kgo.Opt {

@@ -109,6 +109,7 @@ type docs struct {
 	runtime   string     // the code of choreo, without tests
 	targets   map[string]bool
 	help      string
+	tool      map[string]bool // commands and flags of the command-line tool
 	variables map[string]bool // of --help
 	others    map[string]bool // that make, Compose and the example's programs read
 	metrics   []string
@@ -213,6 +214,10 @@ var (
 	variableName = regexp.MustCompile(`\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b`)
 	metricName   = regexp.MustCompile(`\bchoreo_[a-z0-9_]+`)
 	program      = regexp.MustCompile(`^(?:bin/)?(?:order|payment|shipping)(?: +([^#]*))?(?:$|#)`)
+	toolCommand  = regexp.MustCompile(`^(?:bin/)?choreo +([a-z][^#]*)`)
+	toolWord     = regexp.MustCompile(`^[a-z]+$`)
+	kongField    = regexp.MustCompile("(?m)^\\t([A-Z]\\w*) .*`.*(?:cmd|help):.*`$")
+	camelHump    = regexp.MustCompile(`([a-z])([A-Z])`)
 	flagName     = regexp.MustCompile(`--[a-z-]+`)
 )
 
@@ -233,6 +238,14 @@ func (d *docs) checkNames(p *page) {
 		for _, name := range metricName.FindAllString(c.text, -1) {
 			if !d.isMetric(name) {
 				d.wrong(p, c.line, "there is no metric %q", name)
+			}
+		}
+		if m := toolCommand.FindStringSubmatch(strings.TrimSpace(c.text)); m != nil {
+			for i, word := range strings.Fields(m[1]) {
+				name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
+				if (strings.HasPrefix(word, "--") || i < 2 && toolWord.MatchString(word)) && !d.tool[name] {
+					d.wrong(p, c.line, "choreo has no %q", name)
+				}
 			}
 		}
 		if m := program.FindStringSubmatch(strings.TrimSpace(c.text)); m != nil && m[1] != "" {
@@ -378,6 +391,7 @@ func repository(t *testing.T) *docs {
 	t.Helper()
 	d := &docs{
 		pages: map[string]*page{}, tests: map[string]bool{}, targets: map[string]bool{}, variables: map[string]bool{}, others: map[string]bool{},
+		tool: map[string]bool{},
 		exists: func(name string) bool {
 			_, err := os.Stat(filepath.Join("..", filepath.FromSlash(name)))
 			return err == nil
@@ -407,6 +421,11 @@ func repository(t *testing.T) *docs {
 		case strings.HasSuffix(rel, ".go"):
 			text := read(name)
 			d.sources = append(d.sources, trimmedLines(text))
+			if path.Dir(rel) == "cmd/choreo" {
+				for _, m := range kongField.FindAllStringSubmatch(text, -1) {
+					d.tool[strings.ToLower(camelHump.ReplaceAllString(m[1], "$1-$2"))] = true
+				}
+			}
 			if strings.HasSuffix(rel, "_test.go") {
 				note(d.tests, testFunc, text)
 			}
@@ -467,7 +486,7 @@ func TestDocumentation(t *testing.T) {
 			t.Errorf("%s is missing", want)
 		}
 	}
-	if len(d.targets) == 0 || len(d.variables) == 0 || len(d.metrics) == 0 || len(d.reasons) == 0 {
+	if len(d.targets) == 0 || len(d.variables) == 0 || len(d.metrics) == 0 || len(d.reasons) == 0 || len(d.tool) == 0 {
 		t.Errorf("nothing to hold the pages to: %d targets, %d variables, %d metrics, %d reasons", len(d.targets), len(d.variables), len(d.metrics), len(d.reasons))
 	}
 	for _, problem := range d.check() {
@@ -486,6 +505,8 @@ func TestDocumentation(t *testing.T) {
 		"a variable":                    {"Set `KAFKA_BROKER`.", `no variable "KAFKA_BROKER"`},
 		"a metric":                      {"See `choreo_nothing_total`.", `no metric "choreo_nothing_total"`},
 		"a command":                     {"    payment destroy", `no command "destroy"`},
+		"a command of the tool":         {"    choreo dlq forget", `choreo has no "forget"`},
+		"a flag of the tool":            {"Run `choreo dlq ls --surely`.", `choreo has no "surely"`},
 		"a flag":                        {"Run `payment topics --force`.", `no flag "--force"`},
 		"a link to nothing":             {"[here](nowhere.md)", "nowhere.md, which does not exist"},
 		"a link to no heading":          {"[here](../README.md#no-such-heading)", `no heading "no-such-heading"`},

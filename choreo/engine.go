@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
@@ -338,9 +339,15 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 		e.skip(in, rec, b)
 		return
 	}
-	if in.Topic == e.names.inbox && header(rec, headerPublish) != nil {
-		e.acceptPublished(in, rec, b)
-		return
+	if in.Topic == e.names.inbox {
+		if header(rec, deadletter.HeaderReplay) != nil {
+			e.acceptReplayed(in, rec, b)
+			return
+		}
+		if header(rec, headerPublish) != nil {
+			e.acceptPublished(in, rec, b)
+			return
+		}
 	}
 	view := cloudevent.ViewOf(rec)
 	var r *run
@@ -369,12 +376,7 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 			}
 		}
 	}
-	if len(rec.Value) > e.cfg.MaxEventBytes {
-		e.refuse(in, rec, h, &refusal{reason: reasonTooBig,
-			err: &tooBigError{len(rec.Value), e.cfg.MaxEventBytes}}, b)
-		return
-	}
-	if why := e.unsayable(in, rec); why != nil {
+	if why := e.unfit(in, rec); why != nil {
 		e.refuse(in, rec, h, why, b)
 		return
 	}
@@ -388,9 +390,8 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 		e.refuse(in, rec, h, &refusal{reason: reasonInvalid, err: err}, b)
 		return
 	}
-	if r.event.Hops >= maxHops {
-		e.refuse(in, rec, h, &refusal{reason: reasonHops,
-			err: fmt.Errorf("%d hops from the start of its flow; the events go round in a cycle", r.event.Hops)}, b)
+	if why := tooFar(&r.event); why != nil {
+		e.refuse(in, rec, h, why, b)
 		return
 	}
 	e.metrics.consumed.Inc()
@@ -419,6 +420,24 @@ func (e *engine) unheard(in *input, flow string, outcome bool) {
 	if outcome {
 		in.owned.store.Ended(flow, time.Now())
 	}
+}
+
+// unfit is why a record is refused for its size, or for what came of it; nil if
+// it is not.
+func (e *engine) unfit(in *input, rec *kgo.Record) *refusal {
+	if len(rec.Value) > e.cfg.MaxEventBytes {
+		return &refusal{reason: reasonTooBig, err: &tooBigError{len(rec.Value), e.cfg.MaxEventBytes}}
+	}
+	return e.unsayable(in, rec)
+}
+
+// tooFar is why an event is refused that has come too far from the start of its
+// flow, nil if it has not.
+func tooFar(ev *cloudevent.Event) *refusal {
+	if ev.Hops < maxHops {
+		return nil
+	}
+	return &refusal{reason: reasonHops, err: fmt.Errorf("%d hops from the start of its flow; the events go round in a cycle", ev.Hops)}
 }
 
 // unsayable is why a record is refused whose outputs the broker has refused

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
@@ -67,6 +69,11 @@ func TestARecordTakesRoomUntilItsResultIsDone(t *testing.T) {
 			e.refuse(in, rec, e.plan.hears["test.placed.v1"], &refusal{reason: reasonInvalid, err: errors.New("x")}, &b)
 			return b.results[0]
 		},
+		"replayed for nobody": func() *txn.Result {
+			var b batch
+			e.acceptReplayed(in, rec, &b)
+			return b.results[0]
+		},
 		"published and unreadable": func() *txn.Result {
 			var b batch
 			e.acceptPublished(in, rec, &b)
@@ -93,6 +100,41 @@ func TestARecordTakesRoomUntilItsResultIsDone(t *testing.T) {
 				t.Error("the source that was full was not woken")
 			}
 		})
+	}
+}
+
+// A replay has another key than its record; what it takes and gives is the same.
+func TestAReplayGivesTheRoomThatItTook(t *testing.T) {
+	for _, flow := range []string{"f", "g", "h", "i", "j"} { // some are forwarded
+		e, in := bareEngine(t)
+		ev := cloudevent.Event{ID: "1", Source: "/x", Type: "test.placed.v1", CorrelationID: flow, Data: []byte("{}")}
+		dead, err := ev.Record("sample.dlq")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead.Key = []byte("a key that is longer than the flow")
+		dead.Headers = append(dead.Headers, kgo.RecordHeader{Key: deadletter.HeaderReason, Value: []byte("x")})
+		l, _ := deadletter.ReadLetter(dead)
+		rec, err := l.Replay(dead, "sample.inbox", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !e.room.try(rec) {
+			t.Fatal("no room")
+		}
+		var b batch
+		e.accept(&input{owned: in.owned, Source: &txn.Source{Topic: "sample.inbox", Offsets: in.Offsets}}, rec, &b)
+		switch {
+		case len(b.results) == 1:
+			b.results[0].Done.Done(false)
+		case len(b.work) == 1:
+			b.work[0].Item.(*run).Done(false)
+		default:
+			t.Fatalf("%d results, %d runs", len(b.results), len(b.work))
+		}
+		if n, bytes := e.room.used(); n != 0 || bytes != 0 {
+			t.Errorf("flow %s: %d records of %d bytes are left in the room", flow, n, bytes)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
@@ -30,10 +31,13 @@ const (
 func (e *engine) forward(in *input, rec *kgo.Record, flow string, home int32) *txn.Result {
 	e.metrics.forwarded.Inc()
 	headers := make([]kgo.RecordHeader, 0, len(rec.Headers)+1)
+	foreign := in.Topic != e.names.inbox // then nothing in it may be taken for the inbox's own
 	for _, h := range rec.Headers {
-		if h.Key != headerForwarded && h.Key != headerPublish {
-			headers = append(headers, h)
+		ours := h.Key == headerPublish || strings.HasPrefix(h.Key, deadletter.Prefix)
+		if h.Key == headerForwarded || ours && foreign {
+			continue
 		}
+		headers = append(headers, h)
 	}
 	origin := fmt.Appendf(nil, "%s/%d/%d", rec.Topic, rec.Partition, rec.Offset)
 	return &txn.Result{

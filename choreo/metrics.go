@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,9 @@ const (
 	ignoredNotHeard      = "not_heard"      // of a type that the service does not hear
 	ignoredInvalid       = "invalid_event"  // broken, and not of a type that the service hears
 )
+
+// replayDuplicate is the outcome of a replay that is a repetition.
+const replayDuplicate = "duplicate"
 
 // labelOther takes the place of a label value that is none of the known ones, so
 // that the number of series is fixed when the service starts.
@@ -42,6 +46,7 @@ type metrics struct {
 	steps    map[string]*stepMetrics
 	other    *stepMetrics
 	unheard  map[string]prometheus.Counter
+	replays  map[string]prometheus.Counter // by outcome
 	failures map[txn.Reason]prometheus.Counter
 	again    map[txn.RetryReason]prometheus.Counter
 
@@ -92,6 +97,7 @@ func newMetrics(reg *prometheus.Registry, p *plan) *metrics {
 		reg:      reg,
 		steps:    map[string]*stepMetrics{},
 		unheard:  map[string]prometheus.Counter{},
+		replays:  map[string]prometheus.Counter{},
 		failures: map[txn.Reason]prometheus.Counter{},
 		again:    map[txn.RetryReason]prometheus.Counter{},
 		clients:  map[string]*clientMetrics{},
@@ -105,6 +111,10 @@ func newMetrics(reg *prometheus.Registry, p *plan) *metrics {
 	ignored := m.counterVec("ignored_total", "Records passed over.", "reason")
 	for _, r := range []string{ignoredNotCloudEvent, ignoredNotHeard, ignoredInvalid, labelOther} {
 		m.unheard[r] = ignored.WithLabelValues(r)
+	}
+	replays := m.counterVec("replays_total", "Dead letters that were replayed.", "outcome")
+	for _, o := range []string{string(deadletter.Succeeded), string(deadletter.Failed), string(deadletter.Cancelled), replayDuplicate, labelOther} {
+		m.replays[o] = replays.WithLabelValues(o)
 	}
 	m.registerSteps(p)
 
@@ -185,6 +195,9 @@ func (m *metrics) step(name string) *stepMetrics {
 
 // ignored counts a record that was passed over.
 func (m *metrics) ignored(reason string) { pick(m.unheard, reason).Inc() }
+
+// replayed counts the replay of a dead letter.
+func (m *metrics) replayed(outcome string) { pick(m.replays, outcome).Inc() }
 
 // deadLetter counts a dead letter, and with it the end of a run.
 func (m *metrics) deadLetter(step, reason string) {

@@ -47,6 +47,8 @@ type run struct {
 	answered  bool   // an undo's event answers the trigger
 	doing     string // doingDo or doingUndo
 
+	replay *replay // nil unless a dead letter is replayed
+
 	records []*kgo.Record
 	changes []journal.Change
 	at      time.Time // of the journal records

@@ -33,7 +33,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "an event that comes twice runs its step twice", File: barrierFile,
-		Old: "; ran {", New: "; false && ran {",
+		Old: "if ran {\n\t\t\tif r.replay", New: "if false && ran {\n\t\t\tif r.replay",
 		Breaks: "a step runs once per event", By: runtime("TestBarrier|TestTheRuntime"),
 	},
 	{
@@ -144,7 +144,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "events go round for ever", File: engineFile,
-		Old: `if r.event.Hops >= maxHops {`, New: `if false {`,
+		Old: `if ev.Hops < maxHops {`, New: `if true {`,
 		Breaks: "cycles end", By: runtime("TestBadInput"),
 	},
 	{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -119,6 +120,31 @@ func (s *Service) ExpectDeadLetter(key string) DeadLetter {
 		case <-changed:
 		case <-deadline.C:
 			s.t.Fatalf("flow %q: no dead letter after %v\n%s", key, s.patience, s.Tree(key))
+		}
+	}
+}
+
+// ExpectReplayed waits until a replay of the dead letter was worked on, and fails
+// the test if nothing came of it, more than once, or another outcome.
+func (s *Service) ExpectReplayed(d DeadLetter, want deadletter.Outcome) {
+	s.t.Helper()
+	at := deadletter.PositionOf(d.Record)
+	deadline := time.NewTimer(s.patience)
+	defer deadline.Stop()
+	for {
+		s.mu.Lock()
+		got, changed := slices.Clone(s.marks[at]), s.changed
+		s.mu.Unlock()
+		if len(got) > 0 {
+			if len(got) > 1 || got[0] != want {
+				s.t.Errorf("the replay of dead letter %v has %v, want %v once", at, got, want)
+			}
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline.C:
+			s.t.Fatalf("no replay of dead letter %v was worked on after %v", at, s.patience)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -39,6 +40,9 @@ func (w *World) history() history {
 		case journalTopic:
 			h.journals[t.service] = append(h.journals[t.service], rec)
 		case deadLetterTopic:
+			if deadletter.IsMark(rec) {
+				continue
+			}
 			f := flow(flowOfRecord(rec))
 			f.DeadLetters = append(f.DeadLetters, DeadLetter{rec})
 		case eventTopic:

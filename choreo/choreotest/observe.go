@@ -9,6 +9,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/contract"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -157,7 +158,9 @@ func (o *observer) take(recs []*kgo.Record) {
 				o.ended[flowOfRecord(rec)] = true
 			}
 		case deadLetterTopic:
-			o.ended[flowOfRecord(rec)] = true
+			if !deadletter.IsMark(rec) {
+				o.ended[flowOfRecord(rec)] = true
+			}
 		}
 	}
 }
@@ -176,6 +179,26 @@ func (o *observer) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.records)
+}
+
+// letters are the dead letters of a flow that are not marked yet, in the order of
+// reading.
+func (o *observer) letters(topic, flow string) (all []*kgo.Record) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	marked := map[deadletter.Position]bool{}
+	for _, rec := range slices.Backward(o.records) {
+		if rec.Topic != topic {
+			continue
+		}
+		if m, ok := deadletter.ReadMark(rec); ok {
+			marked[m.Letter] = true
+		} else if l, ok := deadletter.ReadLetter(rec); ok && l.Flow == flow && !marked[l.At] {
+			all = append(all, rec)
+		}
+	}
+	slices.Reverse(all)
+	return all
 }
 
 // over reports whether a flow has ended or shows as stuck.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -34,6 +35,7 @@ type Service struct {
 	changed chan struct{}              // closed and replaced when something was read
 	flows   map[string]*flow           // by correlation id
 	read    map[string]map[int32]int64 // by topic and partition, the offset after the last one read
+	marks   map[deadletter.Position][]deadletter.Outcome
 }
 
 // flow is what was seen of one flow, in the order of the events' times.
@@ -94,6 +96,7 @@ func Start(t testing.TB, svc *choreo.Service, options ...Option) *Service {
 	s := &Service{
 		t: t, svc: svc, patience: own.patience, brokers: cfg.Brokers,
 		changed: make(chan struct{}), flows: map[string]*flow{}, read: map[string]map[int32]int64{},
+		marks: map[deadletter.Position][]deadletter.Outcome{},
 	}
 	contract, err := svc.Contract()
 	if err != nil {
@@ -186,6 +189,10 @@ func (s *Service) see(recs []*kgo.Record) {
 			continue
 		}
 		if rec.Topic == s.svc.Name()+".dlq" {
+			if mark, ok := deadletter.ReadMark(rec); ok {
+				s.marks[mark.Letter] = append(s.marks[mark.Letter], mark.Outcome)
+				continue
+			}
 			f := s.flow(string(rec.Key))
 			f.dead = append(f.dead, DeadLetter{rec})
 			continue
@@ -243,6 +250,20 @@ func (s *Service) PublishRecord(rec *kgo.Record) {
 	if err := s.produce.ProduceSync(ctx, &again).FirstErr(); err != nil {
 		s.t.Fatalf("publish to %s: %v", rec.Topic, err)
 	}
+}
+
+// Replay sends a dead letter again, as choreo dlq replay does.
+func (s *Service) Replay(d DeadLetter) {
+	s.t.Helper()
+	letter, ok := deadletter.ReadLetter(d.Record)
+	if !ok {
+		s.t.Fatalf("%v is no dead letter", deadletter.PositionOf(d.Record))
+	}
+	rec, err := letter.Replay(d.Record, s.svc.Name()+".inbox", false)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.PublishRecord(rec)
 }
 
 // Brokers returns the addresses of the in-memory broker, for clients of the

@@ -15,6 +15,7 @@ import (
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest/internal/schedule"
 	"github.com/choreography-go/choreography/choreo/choreotest/internal/simnet"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -365,6 +366,24 @@ func (w *World) Publish(service, flow string, e choreo.Emission) error {
 			return w.ctx.Err()
 		}
 	}
+}
+
+// Replay sends the dead letters of a flow again that lie at a service and of
+// which nothing has become yet, as choreo dlq replay --flow does. It returns how
+// many there were.
+func (w *World) Replay(service, flow string) (int, error) {
+	letters := w.see.letters(service+".dlq", flow)
+	for _, rec := range letters {
+		l, _ := deadletter.ReadLetter(rec)
+		again, err := l.Replay(rec, service+".inbox", false)
+		if err != nil {
+			return 0, err
+		}
+		if err := w.produce(again); err != nil {
+			return 0, err
+		}
+	}
+	return len(letters), nil
 }
 
 // Began says that a flow has begun that [World.Say] and [World.Publish] do not

@@ -1,6 +1,7 @@
 // Command choreo is the tool for people who build with the choreo runtime: a
-// broker for development, and the demo of the order flow. It starts services
-// as processes and looks at what they say; it never reaches into them.
+// broker for development, the demo of the order flow, and what operators do with
+// dead letters. It starts services as processes and looks at what they say; it
+// never reaches into them.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 type commands struct {
 	Broker brokerCommand `cmd:"" help:"Run a broker for development, with its data in a directory."`
 	Demo   demoCommand   `cmd:"" help:"Place orders with the three example services and check everything they say."`
+	Dlq    dlqCommand    `cmd:"" name:"dlq" help:"Dead letters of a service: list, show, replay or discard them. Connects by the environment variables of services: KAFKA_BROKERS, TOPIC_PREFIX, KAFKA_TLS, KAFKA_SASL_MECHANISM and so on."`
 }
 
 // Exit codes.
