@@ -224,6 +224,9 @@ func TestCostPerRecord(t *testing.T) {
 			byHand.check(t, 1)
 			choreo.check(t, budget.records)
 			t.Logf("by hand %.2f allocations per record, with the runtime %.2f", base, all)
+			if raced { // then pools forget on purpose
+				return
+			}
 			if over := all - base; over > budget.over {
 				t.Errorf("%.2f allocations per record over the pipeline's, the budget is %.0f", over, budget.over)
 			}

@@ -16,6 +16,16 @@ const (
 
 var taskMutants = []Mutant{
 	{
+		Name: "what was owned under another member id goes on", File: groupFile,
+		Old: `if was == member {`, New: `if was != "" {`,
+		Breaks: "what others may have had meanwhile is not committed", By: tasks("TestAnotherMember"),
+	},
+	{
+		Name: "a new member id commits what was owned before", File: ownerFile,
+		Old: `member != as.member {`, New: `false {`,
+		Breaks: "what others may have had meanwhile is not committed", By: tasks("TestAnotherMember"),
+	},
+	{
 		Name: "a task is opened while a transaction holds results of it", File: tenureFile,
 		Old: `if last.wait(ctx) != nil {`, New: `if false {`,
 		Breaks: "what is on its way to the broker is not handled again", By: tasks("TestReopening"),

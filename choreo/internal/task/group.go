@@ -3,6 +3,8 @@ package task
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,10 +27,12 @@ func (o *Owner) join(ctx context.Context) (*kgo.Client, error) {
 		kgo.RebalanceTimeout(o.cfg.RebalanceTimeout),
 		kgo.DisableAutoCommit(),
 		kgo.WithHooks(groupErrors{o}),
-		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+		kgo.OnPartitionsAssigned(func(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
+			o.rejoined(cl.GroupMetadata())
 			o.assign(parts[o.cfg.Inbox])
 		}),
-		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+		kgo.OnPartitionsRevoked(func(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
+			o.rejoined(cl.GroupMetadata())
 			o.revoke(parts[o.cfg.Inbox])
 		}),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
@@ -47,6 +51,39 @@ func (o *Owner) join(ctx context.Context) (*kgo.Client, error) {
 	}
 	cl.PauseFetchTopics(o.cfg.Inbox) // before the first assignment, which takes round trips
 	return cl, nil
+}
+
+// membership is what the group knows us by.
+type membership struct {
+	member     string
+	generation int32
+}
+
+// rejoined takes note of the membership. Under another member id the session
+// was over in between, and others may have had our tasks: nothing that was owned
+// before counts. kgo says that tasks are lost when a heartbeat tells it so, but
+// not when the answer to a join does, as it does to a process that was suspended
+// while it joined: then it joins anew and takes what it owned for its own still.
+func (o *Owner) rejoined(member string, generation int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	was := o.as.member
+	if was == member {
+		o.as.generation = generation
+		return
+	}
+	for num, t := range o.tenures {
+		t.close(errLost)
+		if o.assigned[num] {
+			delete(o.assigned, num)
+			o.kept[num] = true
+		}
+		o.background.Go(func() { o.end(t, errLost) })
+	}
+	o.as = membership{member, generation} // from here on what is open may commit: nothing is
+	if len(o.kept) > 0 {
+		o.log.Warn("the group session ended unnoticed: tasks are opened anew", "tasks", slices.Sorted(maps.Keys(o.kept)))
+	}
 }
 
 // revoke gives tasks up when the group asks for them: it returns when no

@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Whoever owns partition p of the inbox reads partition p of every input, and
@@ -271,6 +274,56 @@ func TestNextOwnershipWaitsForTheEndOfTheLast(t *testing.T) {
 	if n := a.claimed()[0]; n != 2 {
 		t.Errorf("%d ownerships begun, want 2", n)
 	}
+}
+
+// A process was suspended while it joined, its session ended, and the answer to
+// the join says so: then it is another member, and what it owned may have been
+// another's meanwhile, although the group gives it back.
+func TestAnotherMemberIDEndsWhatWasOwned(t *testing.T) {
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	r := newRigOn(t, c.ListenAddrs(), groupName(t), map[string]int32{"inbox": 1, "journal": 1})
+	a := r.instance("a").start()
+	a.waitOpen(1)
+	before, _ := a.owner.Membership()
+	old := a.task(0).Incarnation
+	c.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		join := req.(*kmsg.JoinGroupRequest)
+		if join.MemberID == "" {
+			c.KeepControl()
+			return nil, nil, false
+		}
+		resp := join.ResponseKind().(*kmsg.JoinGroupResponse)
+		resp.ErrorCode = kerr.UnknownMemberID.Code
+		return resp, nil, true
+	})
+	between, looked := make(chan struct{}), make(chan struct{})
+	c.ControlKey(int16(kmsg.SyncGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(between) // the client has its new member id, and has not been told of tasks
+		<-looked
+		return nil, nil, false
+	})
+	c.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+		resp.ErrorCode = kerr.RebalanceInProgress.Code
+		return resp, nil, true
+	})
+	select {
+	case <-between:
+	case <-time.After(deadline):
+		t.Fatal("it has not joined again")
+	}
+	if now, _ := a.owner.Membership(); now != before || old.Context().Err() != nil {
+		t.Errorf("what was owned as %q may commit as %q", before, now)
+	}
+	close(looked)
+	eventually(t, "it is another member, and its task is open anew", func() bool {
+		now, _ := a.owner.Membership()
+		return now != before && now != "" && len(a.owns()) == 1 && a.task(0) != nil && a.task(0).Incarnation != old
+	})
 }
 
 // A task whose reading failed is ours still, and a transaction may be under way

@@ -38,6 +38,8 @@ type Owner struct {
 	topology topology // as at start
 	assigned map[int32]bool
 	tenures  map[int32]*tenure
+	kept     map[int32]bool // from an earlier membership, to be opened anew
+	as       membership     // under which tasks are owned
 	joined   bool
 	down     bool  // the pipeline is not ready yet or failed
 	cause    error // why
@@ -72,6 +74,7 @@ func New(cfg Config) (*Owner, error) {
 		hint:      make(chan struct{}, 1),
 		assigned:  make(map[int32]bool),
 		tenures:   make(map[int32]*tenure),
+		kept:      make(map[int32]bool),
 		down:      true, // until the pipeline is ready for the first time
 		cause:     errNotReady,
 	}
@@ -266,15 +269,20 @@ func (o *Owner) Close(ctx context.Context) error {
 
 // Membership is the member id and generation to commit with, as of now. Before
 // the first assignment the id is empty and the generation -1, and nothing may
-// be committed.
+// be committed. The id is that under which the tasks are owned that are open:
+// when the group client has another one already it is the last one still, which
+// the broker refuses.
 func (o *Owner) Membership() (member string, generation int32) {
 	o.mu.Lock()
-	group := o.group
+	group, as := o.group, o.as
 	o.mu.Unlock()
-	if group == nil {
+	if group == nil || as.member == "" {
 		return "", -1
 	}
-	return group.GroupMetadata()
+	if member, generation = group.GroupMetadata(); member != as.member {
+		return as.member, as.generation
+	}
+	return member, generation
 }
 
 // PipelineFailed tells that a transaction failed and everything not committed

@@ -71,6 +71,13 @@ func (o *Owner) assign(nums []int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.joined = true
+	for num := range o.kept {
+		o.assigned[num] = true
+		if !o.down && !o.closing {
+			o.begin(num, nil)
+		}
+	}
+	clear(o.kept)
 	for _, num := range nums {
 		o.assigned[num] = true
 		if o.down || o.closing {
@@ -172,6 +179,7 @@ func (o *Owner) take(nums []int32) []*tenure {
 	var list []*tenure
 	for _, num := range nums {
 		delete(o.assigned, num)
+		delete(o.kept, num)
 		if t := o.tenures[num]; t != nil {
 			list = append(list, t)
 		}
