@@ -85,7 +85,8 @@ func TestEverythingIsMeasured(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.String()), &r); err != nil {
 		t.Fatalf("%v:\n%s", err, out.String())
 	}
-	if len(r.Rates) != len(measure.Contenders()) || r.Brokers != 3 || r.Leaders < 2 || r.Rounds != 1 {
+	// The embedded cluster puts leaders where it likes, sometimes all on one broker.
+	if len(r.Rates) != len(measure.Contenders()) || r.Brokers != 3 || r.Leaders < 1 || r.Rounds != 1 {
 		t.Errorf("%d contenders on %d brokers, over %d leaders, %d rounds", len(r.Rates), r.Brokers, r.Leaders, r.Rounds)
 	}
 	for _, x := range r.Rates {

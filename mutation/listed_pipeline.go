@@ -45,6 +45,11 @@ func early(stage string) string {
 
 var pipelineMutants = []Mutant{
 	{
+		Name: "what the client does not show is taken for committed", File: "choreo/internal/txn/transaction.go",
+		Old: `err = t.shown()`, New: `err = nil`,
+		Breaks: "an abort is not taken for a commit", By: []Tests{{"choreo/internal/txn", "TestNothingIsTaken"}},
+	},
+	{
 		Name: "the gate lets results of a closed incarnation pass", File: gateFile,
 		Old: `if r.Inc.closed {`, New: `if false && r.Inc.closed {`,
 		Breaks: "what a lost task made is dropped", By: pipeline("TestRule7"),

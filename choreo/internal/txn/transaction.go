@@ -174,10 +174,33 @@ func (t *transaction) end() *Error {
 		err = kerr.InvalidProducerEpoch
 	}
 	if err == nil {
+		err = t.shown()
+	}
+	if err == nil {
 		err = t.l.client.EndTransaction(t.ctx, kgo.TryCommit)
 	}
 	if err != nil {
 		return &Error{Reason: reasonOf(err, ReasonRefused), Err: fmt.Errorf("ending a transaction of %s: %w", t.l.id, err)}
+	}
+	return nil
+}
+
+// shown waits until the client shows a partition that was produced to. It looks
+// among those for what there is to commit, and if it finds nothing it aborts and
+// says nil. The first records of a topic can be acknowledged before it shows the
+// topic's partitions: it partitions what waited for them, and then stores them.
+func (t *transaction) shown() error {
+	for t.records > 0 {
+		for _, r := range t.results {
+			for _, rec := range r.Records {
+				if leader, _, _ := t.l.client.PartitionLeader(rec.Topic, rec.Partition); leader >= 0 {
+					return nil
+				}
+			}
+		}
+		if err := pause(t.ctx, time.Millisecond, errors.New("the client does not show the partitions that it has produced to")); err != nil {
+			return err
+		}
 	}
 	return nil
 }
