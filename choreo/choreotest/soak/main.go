@@ -25,7 +25,7 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", 1, "processes at a time, each on one core")
 	flag.Uint64Var(&o.seed, "seed", 1, "the first seed")
 	flag.StringVar(&o.report, "report", "", "the file to write the result to, as JSON, every minute and at the end; empty: none")
-	flag.StringVar(&o.logs, "logs", "bin/soak", "where to keep the output of failing seeds")
+	flag.StringVar(&o.logs, "logs", "bin/soak-logs", "where to keep the output of failing seeds")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
