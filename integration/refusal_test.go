@@ -145,4 +145,8 @@ func (w *world) createAnew(name string) {
 		_, err := w.admin.CreateTopic(ctx, tasks, -1, nil, w.topic(name))
 		return err == nil // it may be there for a while
 	})
+	within(w.t, 20*time.Second, "the brokers show it", func() bool {
+		shown, err := w.admin.ListTopics(ctx, w.topic(name))
+		return err == nil && shown[w.topic(name)].Err == nil && len(shown[w.topic(name)].Partitions) == tasks
+	})
 }
