@@ -7,8 +7,6 @@ import (
 	"hash/fnv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/deadletter"
@@ -39,12 +37,12 @@ func (e *engine) forward(in *input, rec *kgo.Record, flow string, home int32) *t
 		}
 		headers = append(headers, h)
 	}
-	origin := fmt.Appendf(nil, "%s/%d/%d", rec.Topic, rec.Partition, rec.Offset)
+	origin := deadletter.PositionOf(rec).String()
 	return &txn.Result{
 		Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset, Done: e.passed(in, rec),
 		Records: []*kgo.Record{{
 			Topic: e.names.inbox, Partition: home, Key: []byte(flow), Value: rec.Value,
-			Headers: append(headers, kgo.RecordHeader{Key: headerForwarded, Value: origin}),
+			Headers: append(headers, kgo.RecordHeader{Key: headerForwarded, Value: []byte(origin)}),
 		}},
 	}
 }
@@ -70,7 +68,7 @@ func (e *engine) publish(ctx context.Context, em Emission, p publication) (strin
 	if flow == "" {
 		flow = flowOfKey(e.plan.service, p.key)
 	}
-	if !validCorrelationID(flow) {
+	if !cloudevent.ValidCorrelationID(flow) {
 		return "", fmt.Errorf("publish %s: the flow's id %.64q is not a correlation id: 1 to %d bytes of UTF-8 without control characters",
 			em.Type, flow, cloudevent.MaxCorrelationIDBytes)
 	}
@@ -200,10 +198,4 @@ func (x *expiry) Run() time.Duration {
 	}
 	x.e.pipe.Submit(res)
 	return sched.Done
-}
-
-// validCorrelationID reports whether s can name a flow.
-func validCorrelationID(s string) bool {
-	return s != "" && len(s) <= cloudevent.MaxCorrelationIDBytes && utf8.ValidString(s) &&
-		!strings.ContainsFunc(s, unicode.IsControl)
 }

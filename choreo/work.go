@@ -130,7 +130,7 @@ func flowOf(rec *kgo.Record, ev *cloudevent.Event) string {
 	if ev.CorrelationID != "" {
 		return ev.CorrelationID
 	}
-	if k := string(rec.Key); validCorrelationID(k) {
+	if k := string(rec.Key); cloudevent.ValidCorrelationID(k) {
 		return k
 	}
 	return ev.ID

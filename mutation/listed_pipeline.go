@@ -92,7 +92,7 @@ var pipelineMutants = []Mutant{
 	},
 	{
 		Name: "results are told out of order", File: transactionFile,
-		Old: "\tfor _, r := range t.results {\n\t\tr.done(true)\n", New: "\tfor i := range t.results {\n\t\tr := t.results[len(t.results)-1-i]\n\t\tr.done(true)\n",
+		Old: "\tfor _, r := range load.results {\n\t\tr.done(committed)\n", New: "\tfor i := range load.results {\n\t\tr := load.results[len(load.results)-1-i]\n\t\tr.done(committed)\n",
 		Breaks: "Done is called in the order of submission", By: pipeline("TestExactlyOnce|TestRule1"),
 	},
 	{

@@ -3,6 +3,7 @@ package cloudevent
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -25,6 +26,11 @@ const (
 	// MaxAttributesBytes bounds names and values of all attributes of an event together.
 	MaxAttributesBytes = 16384
 )
+
+// ValidCorrelationID reports whether s can name a flow: 1 to MaxCorrelationIDBytes bytes of UTF-8 without control characters.
+func ValidCorrelationID(s string) bool {
+	return s != "" && len(s) <= MaxCorrelationIDBytes && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
 
 // attribute numbers the attributes that have a field in Event, in the order in which they are written. The required ones
 // come first.

@@ -144,16 +144,11 @@ func (l *Letter) readEvent(rec *kgo.Record) {
 	}
 	l.Type, l.Source, l.ID = Line([]byte(ev.Type), maxText), Line([]byte(ev.Source), maxText), Line([]byte(ev.ID), maxText)
 	for _, name := range []string{ev.CorrelationID, string(rec.Key), ev.ID} { // as the runtime has it
-		if validFlow(name) {
+		if cloudevent.ValidCorrelationID(name) {
 			l.Flow = name
 			return
 		}
 	}
-}
-
-// validFlow reports whether s can name a flow.
-func validFlow(s string) bool {
-	return s != "" && len(s) <= cloudevent.MaxCorrelationIDBytes && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // Line makes a text of whatever bytes: at most limit of them and a mark where it

@@ -214,7 +214,7 @@ func (x *tally) process(ctx context.Context, dir, logs string, w work, s *screen
 	if scanned != nil {
 		return w, fmt.Errorf("read what the tests print: %w", scanned)
 	}
-	done := c.runs
+	done := c.Seeds
 	if err != nil {
 		f := c.failure(err)
 		name := filepath.Join(logs, fmt.Sprintf("%s-%d.txt", w.Test, f.Seed))

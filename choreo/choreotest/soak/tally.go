@@ -81,13 +81,11 @@ func (f failure) isStall() bool {
 // child is what one process has printed.
 type child struct {
 	work
-	runs                       uint64
-	simulated, real, processor time.Duration
-	flows, events, faults      int
-	heap                       []float64 // in MiB, in use after each run
-	failing                    bool      // the seed whose report follows
-	violations                 []string
-	kept                       []string // since the last run that ended
+	sums
+	heap       []float64 // in MiB, in use after each run
+	failing    bool      // the seed whose report follows
+	violations []string
+	kept       []string // since the last run that ended
 }
 
 const mostKept = 20000 // lines
@@ -103,14 +101,14 @@ var (
 func (c *child) line(text string) {
 	if m := ranSeed.FindStringSubmatch(text); m != nil {
 		c.kept = nil
-		c.runs++
+		c.Seeds++
 		flows, _ := strconv.Atoi(m[2])
 		events, _ := strconv.Atoi(m[3])
 		faults, _ := strconv.Atoi(m[4])
 		simulated, _ := time.ParseDuration(m[5])
 		real, _ := time.ParseDuration(m[6])
 		heap, _ := strconv.ParseFloat(m[7], 64)
-		c.flows, c.events, c.faults = c.flows+flows, c.events+events, c.faults+faults
+		c.Flows, c.Events, c.Faults = c.Flows+flows, c.Events+events, c.Faults+faults
 		c.simulated, c.real = c.simulated+simulated, c.real+real
 		c.heap = append(c.heap, heap)
 		return
@@ -132,11 +130,11 @@ func (c *child) line(text string) {
 
 // failure is the seed at which the process ended.
 func (c *child) failure(err error) failure {
-	f := failure{Test: c.Test, Seed: c.seed + max(c.runs, 1) - 1, Violations: c.violations}
+	f := failure{Test: c.Test, Seed: c.seed + max(c.Seeds, 1) - 1, Violations: c.violations}
 	if len(f.Violations) > 0 && !strings.Contains(f.Violations[0], standsStill) {
 		return f
 	}
-	f.Seed = c.seed + c.runs // it has not come to its end
+	f.Seed = c.seed + c.Seeds // it has not come to its end
 	if len(f.Violations) == 0 {
 		f.Violations = []string{fmt.Sprintf("the process ended: %v: %s", err, first(c.kept))}
 	}
@@ -167,6 +165,18 @@ type sums struct {
 	heaps                      map[int][]float64 // by run
 }
 
+func (s *sums) add(o *sums) {
+	s.Seeds += o.Seeds
+	s.Flows += o.Flows
+	s.Events += o.Events
+	s.Faults += o.Faults
+	s.Violations += o.Violations
+	s.Stalls += o.Stalls
+	s.simulated += o.simulated
+	s.real += o.real
+	s.processor += o.processor
+}
+
 func newTally(commit string, began time.Time, jobs int) *tally {
 	x := &tally{r: result{Commit: commit, Go: runtime.Version(), Cores: runtime.NumCPU(), Jobs: jobs, Began: began.UTC().Truncate(time.Second)}, sums: map[string]*sums{}}
 	for _, s := range simulations {
@@ -179,13 +189,7 @@ func (x *tally) add(c *child) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	s := x.sums[c.Test]
-	s.Seeds += c.runs
-	s.Flows += c.flows
-	s.Events += c.events
-	s.Faults += c.faults
-	s.simulated += c.simulated
-	s.real += c.real
-	s.processor += c.processor
+	s.add(&c.sums)
 	for i, mib := range c.heap {
 		s.heaps[i+1] = append(s.heaps[i+1], mib)
 	}
@@ -211,15 +215,7 @@ func (x *tally) report(now time.Time) result {
 	var all sums
 	for _, s := range simulations {
 		of := x.sums[s.Test]
-		all.Seeds += of.Seeds
-		all.Flows += of.Flows
-		all.Events += of.Events
-		all.Faults += of.Faults
-		all.Violations += of.Violations
-		all.Stalls += of.Stalls
-		all.simulated += of.simulated
-		all.real += of.real
-		all.processor += of.processor
+		all.add(of)
 		r.Of = append(r.Of, part{s, of.reckoned()})
 	}
 	r.counts = all.reckoned()

@@ -130,7 +130,8 @@ var (
 
 // end ends a tenure: its incarnation is closed, nothing of it is delivered any
 // more, and the engine has dropped it. Only the first call does it; the others
-// wait for it.
+// wait for it, and not in a sync.Once: who waits for a mutex holds simulated time
+// up.
 func (o *Owner) end(t *tenure, cause error) {
 	t.close(cause)
 	if !t.ending.CompareAndSwap(false, true) {

@@ -40,7 +40,7 @@ func (p *Pipeline) newLane(number int) *lane {
 func (p *Pipeline) open(ctx context.Context, l *lane) error {
 	client, err := p.newClient(l.id)
 	if err != nil {
-		return fmt.Errorf("making the client of %s: %w", l.id, err)
+		return err
 	}
 	if err := l.left.End(ctx, client); err != nil {
 		p.discard(client)
@@ -71,7 +71,7 @@ func (p *Pipeline) connect(ctx context.Context, l *lane, client *kgo.Client) err
 		}
 		p.discard(client) // the next initialization gets a new id and epoch 0
 		if client, err = p.newClient(l.id); err != nil {
-			return fmt.Errorf("making the client of %s: %w", l.id, err)
+			return err
 		}
 	}
 }
@@ -81,7 +81,11 @@ func (p *Pipeline) connect(ctx context.Context, l *lane, client *kgo.Client) err
 func (p *Pipeline) newClient(transactionalID string) (*kgo.Client, error) {
 	p.making.Lock()
 	defer p.making.Unlock()
-	return kgo.NewClient(p.options(transactionalID)...)
+	client, err := kgo.NewClient(p.options(transactionalID)...)
+	if err != nil {
+		return nil, fmt.Errorf("making the client of %s: %w", transactionalID, err)
+	}
+	return client, nil
 }
 
 // renew replaces the client of a lane whose epoch is exhausted.
@@ -94,7 +98,7 @@ func (p *Pipeline) renew(ctx context.Context, l *lane) error {
 	l.client = nil
 	client, err := p.newClient(l.id)
 	if err != nil {
-		return fmt.Errorf("making the client of %s: %w", l.id, err)
+		return err
 	}
 	return p.connect(ctx, l, client)
 }

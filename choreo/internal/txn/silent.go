@@ -2,7 +2,6 @@ package txn
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -30,7 +29,7 @@ func (q *silent) open(ctx context.Context) error {
 	cfg := &q.p.cfg
 	client, err := q.p.newClient(cfg.OffsetsID)
 	if err != nil {
-		return fmt.Errorf("making the client of %s: %w", cfg.OffsetsID, err)
+		return err
 	}
 	defer q.p.discard(client)
 	if err := q.left.End(ctx, client); err != nil {
@@ -95,15 +94,11 @@ func (l *lane) commitSilently(s *session) bool {
 	}
 	if err := s.quiet.commit(ctx, l.client, load); err != nil {
 		s.fail(seq, err)
-		s.dropped(load)
+		s.p.tell(load, false)
 		return false
 	}
 	s.committed.Store(true)
-	for _, r := range load.results {
-		r.done(true)
-	}
-	s.p.cfg.Fence.release(load.held)
-	s.p.settle(len(load.results))
+	s.p.tell(load, true)
 	s.p.cfg.Observer.CommittedSilently(time.Since(began), len(load.results))
 	return true
 }

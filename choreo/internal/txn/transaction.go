@@ -64,30 +64,27 @@ func (t *transaction) run() bool {
 		doomed := t.s.doomed(t.seq)
 		l.pass(stage)
 		if doomed {
-			t.s.dropped(t.load)
+			t.s.p.tell(t.load, false)
 			return false
 		}
 	}
 	took := time.Since(t.began)
 	t.s.committed.Store(true)
 	<-l.turns[stageDone]
-	for _, r := range t.results {
-		r.done(true)
-	}
-	t.s.p.cfg.Fence.release(t.held)
-	t.s.p.settle(len(t.results))
+	t.s.p.tell(t.load, true)
 	t.s.p.cfg.Observer.Committed(took, len(t.results), t.records, t.bytes)
 	l.pass(stageDone)
 	return true
 }
 
-// dropped tells that nothing of the load is known to have been committed.
-func (s *session) dropped(load load) {
+// tell tells whose the results were that they are committed, or that they are
+// not known to be, and lets go of the load.
+func (p *Pipeline) tell(load load, committed bool) {
 	for _, r := range load.results {
-		r.done(false)
+		r.done(committed)
 	}
-	s.p.cfg.Fence.release(load.held)
-	s.p.settle(len(load.results))
+	p.cfg.Fence.release(load.held)
+	p.settle(len(load.results))
 }
 
 // commitOffsets is stage (a).
