@@ -119,6 +119,39 @@ func wantViolations(t *testing.T, got []violation, want ...string) {
 	}
 }
 
+// What faults have published again is there as often, and what a Reaction has
+// said about it, too; that may itself have been published again.
+func TestCopiesThatFaultsExplain(t *testing.T) {
+	s := simulated(t, charge, Options{})
+	event := func(id, cause, service, step string) FlowEvent {
+		return FlowEvent{Event: cloudevent.Event{ID: id, Source: "/" + service, Type: id, CausationID: cause, Service: service, Step: step, Kind: cloudevent.KindDid}}
+	}
+	paid, thanked := event("paid", "", "bank", "charge"), event("thanked", "paid", "hall", "thank")
+	for _, c := range []struct {
+		name                          string
+		paid, thanked                 int // how often they stand there
+		againPaid, againThanked, told int
+	}{
+		{"nothing again", 1, 1, 0, 0, 0},
+		{"a step says it twice", 2, 1, 0, 0, 1},
+		{"what a step has said is published again", 2, 1, 1, 0, 0},
+		{"a reaction says it for each copy", 2, 2, 1, 0, 0},
+		{"a reaction says it once too often", 1, 2, 0, 0, 1},
+		{"one of three is published again", 2, 3, 1, 1, 0},
+		{"one of four comes from nowhere", 2, 4, 1, 1, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := history{
+				all:   map[string][]FlowEvent{"flow": append(slices.Repeat([]FlowEvent{paid}, c.paid), slices.Repeat([]FlowEvent{thanked}, c.thanked)...)},
+				extra: map[eventName]int{{paid.Source, paid.ID}: c.againPaid, {thanked.Source, thanked.ID}: c.againThanked},
+			}
+			if got := h.saidOnce(Flow{ID: "flow", Events: []FlowEvent{paid, thanked}}, s); len(got) != c.told {
+				t.Errorf("%v, want %d violations", got, c.told)
+			}
+		})
+	}
+}
+
 // What was committed is changed behind the simulation's back; the invariant
 // that it breaks must be found, and no other.
 func TestBrokenHistoriesAreFound(t *testing.T) {

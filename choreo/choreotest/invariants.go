@@ -47,11 +47,11 @@ func (h history) saidOnce(f Flow, s *simulation) (all []violation) {
 		if delete(copies, name); n == 0 {
 			continue // told already
 		}
-		allowed := 1 + h.extra[name]
+		allowed := 1
 		if cause := f.find(e.CausationID); cause != nil && s.hasRole(e.Service, e.Step, contract.Reacts) {
 			allowed = max(allowed, count(h.all[f.ID], eventName{cause.Source, cause.ID}))
 		}
-		if n > allowed {
+		if n > allowed+h.extra[name] {
 			all = append(all, violation{sayOnce, f.ID, fmt.Sprintf("%s %s of %s stands there %d times", e.Type, e.ID, sayer(e.Event), n)})
 		}
 	}
