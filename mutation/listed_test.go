@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"go/parser"
 	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -108,5 +110,16 @@ func TestGeneratedMutantsAreFoundInTheirLines(t *testing.T) {
 	name, err := functions(src)
 	if err != nil || name(bytes.Index(src, []byte("<="))) != "f" {
 		t.Errorf("the function is %q, %v", name(40), err)
+	}
+}
+
+// Whoever goes on after a run must learn that it was interrupted.
+func TestAnInterruptedRunIsAnError(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := &runner{root: t.TempDir()}
+	err := r.judge(ctx, "listed", []edit{{File: gateFile, Name: "one"}, {File: gateFile, Name: "two"}}, 1, 0, false)
+	if err == nil || !strings.Contains(err.Error(), "interrupted, 2 mutants are left") {
+		t.Error(err)
 	}
 }

@@ -250,6 +250,9 @@ func (r *runner) judge(ctx context.Context, set string, edits []edit, jobs, cont
 			return err
 		}
 	}
+	if left := len(edits) - len(results); whole.Err() != nil {
+		return fmt.Errorf("interrupted, %d mutants are left: run it again, it goes on", left)
+	}
 	return listedCompile(set, results)
 }
 
