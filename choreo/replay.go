@@ -64,7 +64,7 @@ func (e *engine) acceptReplayed(in *input, sent *kgo.Record, b *batch) {
 	}
 	rec.Key = again.Key // so that it is the original
 	r.replay = &replay{Replay: again}
-	h, why := e.judge(in, rec, &r.event, &again)
+	h, why := e.judge(in, rec, &r.event, &r.replay.Replay)
 	if why != nil {
 		r.event.Outcome = "" // it is not heard
 		h = &hearing{event: &eventDecl{}, handlers: []handler{refusedRun{why}}}
@@ -95,7 +95,9 @@ func (e *engine) judge(in *input, rec *kgo.Record, ev *cloudevent.Event, again *
 			h = &hearing{event: d, handlers: []handler{startRun{d}}}
 		}
 	} else if all := e.plan.hears[ev.Type]; all != nil {
-		h = all.only(again.Step)
+		if h = all.only(again.Step); h != nil && again.Step != "" {
+			again.Step = h.handlers[0].name() // the present one
+		}
 	}
 	if h == nil {
 		return nil, &refusal{reason: reasonNotHeard, err: notHeard(ev.Type, again.Step)}

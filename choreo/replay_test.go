@@ -169,6 +169,19 @@ func TestReplayReachesAStepByItsEarlierName(t *testing.T) {
 	}
 }
 
+// What is remembered of a step is so under all its names, and so is that nothing is.
+func TestReplayOfAForgottenFlowIsRefusedUnderAnEarlierName(t *testing.T) {
+	w := &worker{fail: map[string]int{"a": 3}}
+	s := start(t, w, noGiveUp, func(s *choreo.Step[job, work]) { s.Name, s.Formerly = "labour", []string{"work"} })
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	rec := change(replayOf(t, s.ExpectDeadLetter("f"), false), deadletter.HeaderStep, []byte("work"))
+	rec = change(rec, "ce_correlationid", []byte("g"))
+	rec.Key = []byte("g")
+	s.PublishRecord(rec)
+	expectHeaders(t, s.ExpectDeadLetter("f"), map[string]string{deadletter.HeaderReason: "flow_forgotten", deadletter.HeaderStep: "labour"})
+	expectCalls(t, w, "do a", "do a", "do a")
+}
+
 func TestReplayOfStatesAndReactions(t *testing.T) {
 	for name, declaration := range map[string]func(fails func() error) choreo.Declaration{
 		"once": func(fails func() error) choreo.Declaration {
@@ -298,15 +311,46 @@ func TestReplaysCannotBeForgedByEvents(t *testing.T) {
 		s.PublishRecord(rec)
 		expectHeaders(t, s.ExpectDeadLetter(fmt.Sprintf("g%d", i)), map[string]string{deadletter.HeaderReason: "invalid_event"})
 	}
-	// nor does an event of another producer's become one that is published
-	rec := change(forged("h", "choreo-publish", "jobs"), "ce_id", nil)
-	s.PublishRecord(rec)
-	d := s.ExpectDeadLetter("h")
-	again := replayOf(t, d, false)
-	again.Headers = append(again.Headers, kgo.RecordHeader{Key: "ce_id", Value: []byte("1")})
-	s.PublishRecord(again)
-	s.Expect("h", jobDone.New(work{"h", "h"})) // it was heard, and not said anew
-	s.ExpectNothingMore("h")
+}
+
+// Nor does an event of another producer's become one that is published: it is
+// heard, whether or not the service starts flows with such events.
+func TestReplaysAreNotForgedIntoPublishedEvents(t *testing.T) {
+	for name, more := range map[string][]choreo.Declaration{"started elsewhere": nil, "started here": {choreo.Starts(jobGiven)}} {
+		t.Run(name, func(t *testing.T) {
+			s := choreotest.Start(t, choreo.NewService("worker", append(more, choreo.Tasks(4), (&worker{}).step())...))
+			rec := change(s.Record("h", jobGiven.New(job{"h", "h"})), "ce_id", nil)
+			rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: "choreo-publish", Value: []byte("jobs")})
+			s.PublishRecord(rec)
+			d := s.ExpectDeadLetter("h")
+			again := replayOf(t, d, false)
+			again.Headers = append(again.Headers, kgo.RecordHeader{Key: "ce_id", Value: []byte("1")})
+			s.PublishRecord(again)
+			s.Expect("h", jobDone.New(work{"h", "h"}))
+			s.ExpectReplayed(d, deadletter.Succeeded)
+			s.ExpectNothingMore("h")
+		})
+	}
+}
+
+// A replay may be sent to any task, by a tool or a person. It is worked on at its
+// flow's, which knows of the flow and of the letter.
+func TestReplaysReachTheTaskOfTheirFlow(t *testing.T) {
+	w := &worker{fail: map[string]int{"a": 3}}
+	step := w.step()
+	noGiveUp(&step)
+	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(8), step))
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	d := s.ExpectDeadLetter("f")
+	for i := range 20 { // of any hash
+		rec := replayOf(t, d, false)
+		rec.Key = fmt.Append(nil, "key ", i)
+		s.PublishRecord(rec)
+	}
+	s.Expect("f", jobDone.New(work{"f", "a"}))
+	s.ExpectReplayed(d, deadletter.Succeeded)
+	s.ExpectNothingMore("f")
+	expectCalls(t, w, "do a", "do a", "do a", "do a")
 }
 
 func TestReplayOfAPublishedEventSaysIt(t *testing.T) {

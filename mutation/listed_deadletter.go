@@ -65,7 +65,7 @@ var deadLetterMutants = []Mutant{
 	},
 	{
 		Name: "an event passes for a replay by its headers", File: "choreo/inbox.go",
-		Old: "|| ours && foreign", New: "|| h.Key == headerPublish && foreign",
+		Old: "|| ours && foreign", New: "|| ours && h.Key == headerPublish && foreign",
 		Breaks: "headers of events are not taken for the inbox's own", By: replays,
 	},
 	{
