@@ -278,8 +278,8 @@ type instance struct {
 	claims     map[int32]int
 	open       map[int32]*Task
 	got        map[partition][]string // values per source, over all incarnations
-	markers    map[partition]int
-	late       []string // calls that broke the order of Engine
+	next       map[partition]int64    // offset after what was delivered last, markers too
+	late       []string               // calls that broke the order of Engine
 	recommits  []*Source
 	beginnings map[partition]int64
 }
@@ -288,7 +288,7 @@ func (r *rig) instance(id string) *instance {
 	return &instance{
 		r: r, id: id, hold: func(context.Context) error { return nil },
 		claims: map[int32]int{}, open: map[int32]*Task{}, got: map[partition][]string{},
-		markers: map[partition]int{}, beginnings: map[partition]int64{},
+		next: map[partition]int64{}, beginnings: map[partition]int64{},
 	}
 }
 
@@ -444,8 +444,8 @@ func (i *instance) Deliver(ctx context.Context, src *Source, recs []*kgo.Record)
 	}
 	p := partition{src.Topic, src.Partition}
 	for _, rec := range recs[:n] {
+		i.next[p] = rec.Offset + 1
 		if rec.Attrs.IsControl() {
-			i.markers[p]++
 			continue
 		}
 		i.got[p] = append(i.got[p], string(rec.Value))
