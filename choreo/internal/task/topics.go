@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -30,7 +29,7 @@ func (c *Config) names() []string {
 
 // describe asks the brokers for the topology. Missing topics are left out of
 // it; an error is one of the request or of an answer that says nothing.
-func describe(ctx context.Context, cl *kgo.Client, names []string) (topology, error) {
+func describe(ctx context.Context, cl kmsg.Requestor, names []string) (topology, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	for _, name := range names {
 		t := kmsg.NewMetadataRequestTopic()

@@ -26,6 +26,7 @@ type openTransaction struct {
 // by one goroutine.
 type relief struct {
 	o       *Owner
+	brokers kmsg.Requestor
 	what    string     // for the log: what is blocked
 	on      *partition // if set, only transactions that wrote to it
 	since   time.Time  // of the first blocked
@@ -35,7 +36,7 @@ type relief struct {
 }
 
 func (o *Owner) relief(what string, on *partition) *relief {
-	return &relief{o: o, what: what, on: on}
+	return &relief{o: o, brokers: o.meta, what: what, on: on}
 }
 
 // progressed forgets that anything was blocked.
@@ -53,14 +54,14 @@ func (r *relief) blocked(ctx context.Context) error {
 		r.since, r.checked, r.seen = now, now, nil
 		return nil
 	case r.seen == nil && now.Sub(r.since) >= patience/10:
-		seen, err := r.o.openTransactions(ctx, r.on)
+		seen, err := r.o.openTransactions(ctx, r.brokers, r.on)
 		if err != nil {
 			return err
 		}
 		r.seen = append(make([]openTransaction, 0, 1), seen...)
 		r.checked = now
 		return nil
-	case r.seen == nil || now.Sub(r.since) < patience || now.Sub(r.checked) < patience*8/10:
+	case now.Sub(r.since) < patience || now.Sub(r.checked) < patience*8/10:
 		return nil
 	}
 	// One at a time, so that tasks that open together do not end a
@@ -71,7 +72,7 @@ func (r *relief) blocked(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	open, err := r.o.openTransactions(ctx, r.on)
+	open, err := r.o.openTransactions(ctx, r.brokers, r.on)
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (r *relief) blocked(ctx context.Context) error {
 		r.o.log.Warn("ending a transaction that another instance left open",
 			"transactional_id", t.id, "producer_id", t.pid, "epoch", t.epoch,
 			"blocked", r.what, "for", now.Sub(r.since).Round(time.Millisecond))
-		if err := r.o.endTransaction(ctx, t.id); err != nil {
+		if err := r.o.endTransaction(ctx, r.brokers, t.id); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -98,13 +99,13 @@ func (r *relief) blocked(ctx context.Context) error {
 
 // openTransactions lists the ongoing transactions of other instances of the
 // service, on all brokers; with on, only those that wrote to that partition.
-func (o *Owner) openTransactions(ctx context.Context, on *partition) ([]openTransaction, error) {
+func (o *Owner) openTransactions(ctx context.Context, brokers kmsg.Requestor, on *partition) ([]openTransaction, error) {
 	fail := func(err error) error {
 		return fmt.Errorf("listing open transactions under %q: %w; is the principal allowed to DESCRIBE these transactional ids?", o.cfg.TransactionalPrefix, err)
 	}
 	list := kmsg.NewPtrListTransactionsRequest()
 	list.StateFilters = []string{"Ongoing"}
-	listed, err := list.RequestWith(ctx, o.meta)
+	listed, err := list.RequestWith(ctx, brokers)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -120,7 +121,7 @@ func (o *Owner) openTransactions(ctx context.Context, on *partition) ([]openTran
 	if len(desc.TransactionalIDs) == 0 {
 		return nil, nil
 	}
-	described, err := desc.RequestWith(ctx, o.meta)
+	described, err := desc.RequestWith(ctx, brokers)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -151,8 +152,8 @@ func (o *Owner) openTransactions(ctx context.Context, on *partition) ([]openTran
 // endTransaction initializes a transactional id anew, which makes the
 // coordinator abort what is open under it and fence whoever had it (KIP-98). It
 // returns when the abort is complete.
-func (o *Owner) endTransaction(ctx context.Context, id string) error {
-	if _, err := producer.Initialize(ctx, o.meta, id, o.cfg.TransactionTimeout); err != nil {
+func (o *Owner) endTransaction(ctx context.Context, brokers kmsg.Requestor, id string) error {
+	if _, err := producer.Initialize(ctx, brokers, id, o.cfg.TransactionTimeout); err != nil {
 		return fmt.Errorf("ending the open transaction of transactional id %q: %w; is the principal allowed to WRITE to it?", id, err)
 	}
 	return nil
