@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -23,7 +22,7 @@ var errUnstable = errors.New("a transaction with offsets of the group is open")
 // sources to what the group committed. The fetch is stable (KIP-447): while a
 // transaction with offsets of a source is open it returns errUnstable at once,
 // where kgo's own would sleep for a second.
-func fetchCommitted(ctx context.Context, cl *kgo.Client, group string, sources []*Source) error {
+func fetchCommitted(ctx context.Context, cl kmsg.Requestor, group string, sources []*Source) error {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.RequireStable = true
 	g := kmsg.NewOffsetFetchRequestGroup()
@@ -103,7 +102,7 @@ var (
 )
 
 // listOffsets asks the leaders of the partitions for one end of their logs.
-func listOffsets(ctx context.Context, cl *kgo.Client, parts []partition, b bound) (map[partition]int64, error) {
+func listOffsets(ctx context.Context, cl kmsg.Requestor, parts []partition, b bound) (map[partition]int64, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID, req.IsolationLevel = -1, b.isolation
 	at := make(map[string]int)

@@ -3,12 +3,16 @@ package task
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -201,5 +205,78 @@ func TestLiveTransactionsAreNotEnded(t *testing.T) {
 	}
 	if err := lane.EndTransaction(t.Context(), kgoCommit); err == nil {
 		t.Error("a transaction that was seen twice was not ended")
+	}
+}
+
+// What is appended while a journal is restored is another's, who fences itself.
+func TestRestoreEndsWhereTheLogEndedWhenItBegan(t *testing.T) {
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	r := newRigOn(t, c.ListenAddrs(), groupName(t), map[string]int32{"inbox": 1, "journal": 1})
+	r.produce("journal", 0, "one", "two", "three", "four")
+	c.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		ask := req.(*kmsg.ListOffsetsRequest)
+		if len(ask.Topics) != 1 || ask.Topics[0].Topic != r.topic("journal") || ask.Topics[0].Partitions[0].Timestamp != highWatermark.timestamp {
+			c.KeepControl()
+			return nil, nil, false
+		}
+		resp := ask.ResponseKind().(*kmsg.ListOffsetsResponse)
+		p := kmsg.NewListOffsetsResponseTopicPartition()
+		p.Offset = 2 // as it was before the last two
+		resp.Topics = []kmsg.ListOffsetsResponseTopic{{Topic: r.topic("journal"), Partitions: []kmsg.ListOffsetsResponseTopicPartition{p}}}
+		return resp, nil, true
+	})
+	a := r.instance("a").start()
+	a.waitOpen(1)
+	if got := a.task(0).Store.(*store).applied; !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("applied %q", got)
+	}
+}
+
+// Whoever reads the log learns that a task waits for a transaction that cannot
+// be ended, and only then.
+func TestWhoIsBlockedSaysWhatCannotBeEnded(t *testing.T) {
+	for _, what := range []string{"offsets", "journal"} {
+		for _, refused := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, refused is %v", what, refused), func(t *testing.T) {
+				c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(c.Close)
+				r := newRigOn(t, c.ListenAddrs(), "group", map[string]int32{"inbox": 1, "journal": 1})
+				r.produce("inbox", 0, "v")
+				r.leave("elsewhere/0", what)
+				asked := make(chan struct{}, 100)
+				c.ControlKey(int16(kmsg.ListTransactions), func(req kmsg.Request) (kmsg.Response, error, bool) {
+					c.KeepControl()
+					select {
+					case asked <- struct{}{}:
+					default:
+					}
+					if !refused {
+						return nil, nil, false
+					}
+					resp := req.ResponseKind().(*kmsg.ListTransactionsResponse)
+					resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+					return resp, nil, true
+				})
+				var l logged
+				a := r.instance("a").start(func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&l, nil)) })
+				for range 3 {
+					<-asked
+				}
+				if _, _, err := r.lane("elsewhere/0").ProducerID(t.Context()); err != nil { // which ends it
+					t.Fatal(err)
+				}
+				a.waitOpen(1)
+				if n := l.times("cannot be ended"); (n > 0) != refused {
+					t.Errorf("said %d times", n)
+				}
+			})
+		}
 	}
 }

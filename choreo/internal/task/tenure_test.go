@@ -38,6 +38,12 @@ func (l *logged) times(what string) int {
 	return strings.Count(l.b.String(), what)
 }
 
+func (l *logged) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 type claiming struct {
 	Engine
 	claim func()

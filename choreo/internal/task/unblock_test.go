@@ -18,7 +18,10 @@ import (
 type coordinator struct {
 	began time.Time
 	open  []openTransaction
+	gone  []string // listed, and no more when they are described
+	over  []string // listed, and ending when they are described
 	fail  error
+	keep  string // a transactional id that cannot be initialized
 	did   []string
 }
 
@@ -28,8 +31,12 @@ func (c *coordinator) answer(req kmsg.Request) (kmsg.Response, error) {
 	case *kmsg.ListTransactionsRequest:
 		note("list")
 		resp := req.ResponseKind().(*kmsg.ListTransactionsResponse)
+		ids := slices.Concat(c.gone, c.over)
 		for _, t := range c.open {
-			resp.TransactionStates = append(resp.TransactionStates, kmsg.ListTransactionsResponseTransactionState{TransactionalID: t.id})
+			ids = append(ids, t.id)
+		}
+		for _, id := range ids {
+			resp.TransactionStates = append(resp.TransactionStates, kmsg.ListTransactionsResponseTransactionState{TransactionalID: id})
 		}
 		return resp, c.fail
 	case *kmsg.DescribeTransactionsRequest:
@@ -37,6 +44,9 @@ func (c *coordinator) answer(req kmsg.Request) (kmsg.Response, error) {
 		for _, id := range req.TransactionalIDs {
 			s := kmsg.NewDescribeTransactionsResponseTransactionState()
 			s.TransactionalID, s.ErrorCode = id, kerr.TransactionalIDNotFound.Code
+			if slices.Contains(c.over, id) {
+				s.ErrorCode, s.State = 0, "PrepareAbort"
+			}
 			for _, t := range c.open {
 				if t.id == id {
 					s.ErrorCode, s.State, s.ProducerID, s.ProducerEpoch = 0, "Ongoing", t.pid, t.epoch
@@ -49,6 +59,9 @@ func (c *coordinator) answer(req kmsg.Request) (kmsg.Response, error) {
 		note("end " + *req.TransactionalID)
 		resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
 		resp.ProducerID = 1
+		if *req.TransactionalID == c.keep {
+			resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+		}
 		return resp, nil
 	}
 	return nil, errors.New("not expected")
@@ -130,19 +143,49 @@ func TestWhatNobodyHasOpenIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBare(t)
 		r := x.relief("a test", nil)
-		r.brokers = brokers((&coordinator{began: time.Now()}).answer)
+		k := &coordinator{began: time.Now()}
+		r.brokers = brokers(k.answer)
 		var said []int
-		for ms := 0; ms < 30_000; ms += 100 {
+		for s := range 40 {
+			if s == 25 { // whoever has one open is told of otherwise
+				k.open = []openTransaction{{"pay/other/0", 5, 1}}
+			}
 			if err := r.blocked(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if x.logged.times("find-hanging") > 0 {
-				said = append(said, ms)
+				said = append(said, s)
 			}
+			time.Sleep(time.Second)
+		}
+		if !slices.Equal(said, []int{11, 22}) {
+			t.Errorf("it was said after %v s, want whenever ten times the patience, a second, was exceeded", said)
+		}
+	})
+}
+
+// What is over when it is looked at hides nothing, and one that cannot be ended
+// does not keep others open.
+func TestEveryOpenTransactionIsLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBare(t)
+		k := &coordinator{
+			began: time.Now(), gone: []string{"pay/gone/0"}, over: []string{"pay/over/0"},
+			open: []openTransaction{{"pay/other/0", 5, 1}, {"pay/third/0", 7, 0}}, keep: "pay/other/0",
+		}
+		r := x.relief("a test", nil)
+		r.brokers = brokers(k.answer)
+		var errs []error
+		for range 11 {
+			errs = append(errs, r.blocked(t.Context()))
 			time.Sleep(100 * time.Millisecond)
 		}
-		if len(said) != 2 || said[0] <= 10_000 || said[0] > 11_000 || said[1] <= said[0]+10_000 || said[1] > said[0]+11_000 {
-			t.Errorf("it was said at %v ms, want every ten times the patience", said)
+		err := errors.Join(errs...)
+		if !errors.Is(err, kerr.TransactionalIDAuthorizationFailed) || !strings.Contains(err.Error(), "allowed to WRITE") || errors.Join(errs[:10]...) != nil {
+			t.Errorf("%v", errs)
+		}
+		if want := []string{"100 list", "1000 list", "1000 end pay/other/0", "1000 end pay/third/0"}; !slices.Equal(k.did, want) {
+			t.Errorf("it did %q, want %q", k.did, want)
 		}
 	})
 }

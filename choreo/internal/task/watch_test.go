@@ -1,13 +1,16 @@
 package task
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // A topic that changes while the service runs stops every task, with an error
@@ -92,6 +95,15 @@ func TestIdleSourcesAreRecommitted(t *testing.T) {
 	if len(a.recommits) != 3 {
 		t.Error("recommitted again within the hour")
 	}
+	a.task(1).Home().last.Store(now.Add(27 * time.Hour).UnixNano())
+	a.owner.recommitIdle(now.Add(49*time.Hour - 1))
+	if len(a.recommits) != 3 {
+		t.Error("recommitted again within the day")
+	}
+	a.owner.recommitIdle(now.Add(49 * time.Hour))
+	if len(a.recommits) != 6 {
+		t.Errorf("recommitted after a day: %d sources, want 3 more", len(a.recommits)-3)
+	}
 }
 
 // Retention that removes what is being read stops the task: it is said, and
@@ -113,4 +125,118 @@ func TestRetentionUnderAReaderStopsTheTask(t *testing.T) {
 	if !errors.As(err, &oe) || !strings.Contains(err.Error(), "10 offsets were removed before they were read") {
 		t.Errorf("stopped with %v", err)
 	}
+}
+
+// Nobody is warned of what a stop cuts off.
+func TestTheWatchWarnsOfWhatItCannotSee(t *testing.T) {
+	x := newBare(t)
+	cl, err := kgo.NewClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl.Close()
+	x.meta = cl
+	x.compareTopics()
+	if n := x.logged.times("as they were failed"); n != 1 {
+		t.Errorf("%d warnings, want 1", n)
+	}
+	x.cancel(errClosed)
+	x.compareTopics()
+	if n := x.logged.times("as they were failed"); n != 0 {
+		t.Errorf("%d warnings after the stop", n)
+	}
+}
+
+// Topics that are as they were stop nothing, and a service that stops needs no
+// telling that they are not.
+func TestTheWatchStopsTasksForAChangeOnly(t *testing.T) {
+	r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})
+	a := r.instance("a").start(func(cfg *Config) { cfg.WatchInterval = time.Hour })
+	a.waitOpen(1)
+	a.owner.compareTopics()
+	if s := a.owner.Status().Tasks; len(s) != 1 || s[0].Phase != Open {
+		t.Errorf("%+v", s)
+	}
+	closing := func(is bool) {
+		a.owner.mu.Lock()
+		defer a.owner.mu.Unlock()
+		a.owner.closing = is
+	}
+	closing(true)
+	r.remove("inbox")
+	a.owner.compareTopics()
+	if s := a.owner.Status().Tasks; len(s) != 1 || s[0].Phase == Stopped {
+		t.Errorf("%+v, while the service stops", s)
+	}
+	closing(false)
+	eventually(t, "the change is seen", func() bool {
+		a.owner.compareTopics()
+		s := a.owner.Status().Tasks
+		return len(s) == 1 && s[0].Phase == Stopped
+	})
+}
+
+// Tried again is what is stopped and still ours.
+func TestStoppedTasksAreTriedAgain(t *testing.T) {
+	oops := errors.New("oops")
+	for name, c := range map[string]struct {
+		set   func(*bare, *tenure)
+		again bool
+	}{
+		"stopped":                 {func(*bare, *tenure) {}, true},
+		"the pipeline is down":    {func(x *bare, _ *tenure) { x.down = true }, false},
+		"the service stops":       {func(x *bare, _ *tenure) { x.closing = true }, false},
+		"not ours any more":       {func(x *bare, _ *tenure) { delete(x.assigned, 0) }, false},
+		"open, and just revoked":  {func(_ *bare, y *tenure) { y.phase = Open }, false},
+		"stopped by this instant": {func(x *bare, y *tenure) { y.ctx, y.cancel = context.WithCancel(x.ctx) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newBare(t)
+			y := x.tenure(0)
+			y.phase, y.err = Stopped, oops
+			y.cancel()
+			x.assigned[0] = true
+			c.set(x, y)
+			x.retryStopped()
+			x.mu.Lock()
+			again := x.tenures[0] != y
+			x.mu.Unlock()
+			if again != c.again {
+				t.Errorf("tried again: %v", again)
+			}
+			x.background.Wait()
+			y.cancel()
+		})
+	}
+}
+
+// An attempt that fails for a reason that may pass is made again, less and less
+// often.
+func TestOpeningIsTriedAgainLessAndLessOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBare(t)
+		x.cfg.Engine.(*claiming).claim = func() {}
+		cl, err := kgo.NewClient()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cl.Close()
+		x.meta = cl
+		y := x.tenure(0)
+		go func() {
+			time.Sleep(20 * time.Second)
+			y.cancel()
+		}()
+		began := time.Now()
+		x.open(y)
+		if took := time.Since(began); took != 20*time.Second {
+			t.Errorf("it gave up after %v", took)
+		}
+		said := x.logged.text()
+		for _, in := range []string{"100ms", "200ms", "400ms", "800ms", "1.6s", "3.2s", "5s"} {
+			if n := strings.Count(said, " in="+in+" "); n == 0 || n > 1 && in != "5s" {
+				t.Errorf("the next attempt was %d times after %s", n, in)
+			}
+		}
+	})
 }
