@@ -151,7 +151,7 @@ var taskMutants = []Mutant{
 	},
 	{
 		Name: "transactions of dead instances are left open", File: unblockFile,
-		Old: `if err := r.o.endTransaction(ctx, t.id); err != nil {`, New: `if err := error(nil); err != nil {`,
+		Old: `if err := r.o.endTransaction(ctx, r.brokers, t.id); err != nil {`, New: `if err := error(nil); err != nil {`,
 		Breaks: "a successor waits a second, not twenty", By: tasks("TestOpenTransaction"),
 	},
 	{

@@ -276,9 +276,9 @@ func (r *reader) block(f *feed, before uint64) {
 
 // take sorts what was polled to the feeds.
 func (r *reader) take(fetches kgo.Fetches) {
-	for i := range fetches {
-		for j := range fetches[i].Topics {
-			t := &fetches[i].Topics[j]
+	for _, fetch := range fetches {
+		for j := range fetch.Topics {
+			t := &fetch.Topics[j]
 			for k := range t.Partitions {
 				p := &t.Partitions[k]
 				if p.Err != nil {
