@@ -164,6 +164,9 @@ func TestLatestStartsBeforeOpenTransactions(t *testing.T) {
 	r.write(other, "orders", 0, "open")
 	a := r.instance("a").start(func(cfg *Config) { cfg.Inputs = []Input{{r.topic("orders"), Latest}} })
 	a.waitOpen(1)
+	if s := a.task(0).Sources[1]; s.Offset != 1 || s.LeaderEpoch != -1 {
+		t.Errorf("it starts at offset %d of epoch %d", s.Offset, s.LeaderEpoch)
+	}
 	r.end(other, kgoCommit)
 	eventually(t, "the transaction's record is delivered", func() bool {
 		return slices.Equal(a.values("orders", 0), []string{"open"})
@@ -229,6 +232,31 @@ func TestRefusedTaskIsStopped(t *testing.T) {
 type refusing struct{ *instance }
 
 func (*refusing) Opened(*Task) error { return errors.New("metadata of a newer version") }
+
+// What cannot be begun is opened anew, unless the task is not ours any more.
+func TestATaskThatCannotBeBegunIsOpenedAnew(t *testing.T) {
+	r := newRig(t, map[string]int32{"inbox": 1, "journal": 1})
+	a := &beginning{instance: r.instance("a"), fails: 2}
+	a.start(func(c *Config) { c.Engine = a })
+	a.waitOpen(1)
+	eventually(t, "it is opened until it works", func() bool {
+		s := a.owner.Status()
+		return s.Ready() == nil && a.claimed()[0] == 3
+	})
+}
+
+// beginning cannot begin a few times.
+type beginning struct {
+	*instance
+	fails int
+}
+
+func (b *beginning) Begin(ctx context.Context, t *Task, fresh []*Source) error {
+	if b.fails--; b.fails >= 0 {
+		return errors.New("not now")
+	}
+	return b.instance.Begin(ctx, t, fresh)
+}
 
 // The watch opens a stopped task once what stopped it has been decided.
 func TestStoppedTaskGoesOnOnceDecided(t *testing.T) {
