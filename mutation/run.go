@@ -184,10 +184,7 @@ func (r *runner) run(ctx context.Context, e edit) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		o, err := r.test(ctx, program, t, patience.of(t), e.First)
-		if err == nil && o.status != Survived && o.status != spun {
-			o, err = r.confirm(ctx, program, t, patience, o)
-		}
+		o, err := r.sure(ctx, program, t, patience, e.First)
 		if err != nil {
 			return Result{}, err
 		}
@@ -366,6 +363,19 @@ func (r *runner) test(ctx context.Context, program string, t round, patience lim
 		o.status, o.by = Killed, last
 	}
 	return o, nil
+}
+
+// sure runs tests, and those that notice the mutant again. After a false alarm,
+// which may have kept others from running, it begins anew with all of them.
+func (r *runner) sure(ctx context.Context, program string, t round, patience limits, first bool) (outcome, error) {
+	o, err := r.test(ctx, program, t, patience.of(t), first)
+	if err != nil || o.status == Survived || o.status == spun {
+		return o, err
+	}
+	if o, err = r.confirm(ctx, program, t, patience, o); err != nil || o.status != Survived || !first {
+		return o, err
+	}
+	return r.sure(ctx, program, t, patience, false)
 }
 
 // confirm runs the tests that noticed a mutant again, alone: on a busy machine a
