@@ -29,6 +29,18 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// Brokers are away after more than half a session, or two heartbeats.
+func TestQuietIsLongerThanTheHeartbeats(t *testing.T) {
+	for heartbeat, want := range map[time.Duration]time.Duration{time.Second: 6 * time.Second, 4 * time.Second: 8 * time.Second} {
+		c := smallest()
+		c.SessionTimeout, c.Heartbeat = 10*time.Second, heartbeat
+		o, err := New(c)
+		if err != nil || o.contact.quiet != want {
+			t.Errorf("a heartbeat every %v: %v, %v; want %v", heartbeat, o.contact.quiet, err, want)
+		}
+	}
+}
+
 // Every mistake is told at once, with the setting.
 func TestConfigurationsThatCannotWork(t *testing.T) {
 	for want, change := range map[string]func(*Config){

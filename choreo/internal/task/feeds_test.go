@@ -159,6 +159,13 @@ func TestFeedsThatWaitForRoom(t *testing.T) {
 	if !slices.Equal(x.took, []string{"a/0@1", "a/0@2"}) || f.src.last.Load() == 0 || len(f.held) != 1 {
 		t.Errorf("took %v, %d are left", x.took, len(f.held))
 	}
+	x.unblock()
+	before := x.wakes.Load()
+	x.wakes.Add(1) // room comes while the engine says that it has none
+	x.block(f, before)
+	if x.blocked.Load() != 0 || f.blocked || len(x.ready) != 1 {
+		t.Errorf("%d are blocked, %d are ready", x.blocked.Load(), len(x.ready))
+	}
 }
 
 // Feeds that have nothing any more do not keep others from their turn.
@@ -183,7 +190,9 @@ func TestFeedsWithoutAnythingArePassedOver(t *testing.T) {
 // Of what is polled, each partition is judged by itself.
 func TestWhatIsPolledIsSortedToItsFeeds(t *testing.T) {
 	x := newStanding()
-	x.apply(command{task: x.task("a", "b")})
+	task := x.task("a", "b", "a")
+	task.Sources[2].Partition = 1
+	x.apply(command{task: task})
 	x.room = map[string]int{"a": 9, "b": 9}
 	part := func(num int32, offsets ...int64) kgo.FetchPartition {
 		p := kgo.FetchPartition{Partition: num}
@@ -196,7 +205,7 @@ func TestWhatIsPolledIsSortedToItsFeeds(t *testing.T) {
 	polled.Topics = append(polled.Topics,
 		kgo.FetchTopic{Topic: "a", TopicID: [16]byte{9}, Partitions: []kgo.FetchPartition{part(0, 1)}}, // created anew
 		kgo.FetchTopic{Topic: "b", Partitions: []kgo.FetchPartition{part(1), part(2, 5), part(0, 7, 8)}},
-		kgo.FetchTopic{Topic: "a", TopicID: [16]byte{9}, Partitions: []kgo.FetchPartition{part(0, 2), part(3, 4)}},
+		kgo.FetchTopic{Topic: "a", TopicID: [16]byte{9}, Partitions: []kgo.FetchPartition{part(0, 2), part(3, 4), part(1, 6)}},
 		kgo.FetchTopic{Topic: "a", TopicID: [16]byte{1}, Partitions: []kgo.FetchPartition{part(0, 3)}},
 	)
 	x.take(kgo.Fetches{polled})
@@ -204,7 +213,8 @@ func TestWhatIsPolledIsSortedToItsFeeds(t *testing.T) {
 	if !slices.Equal(x.took, []string{"b/0@7", "b/0@8", "a/0@3"}) {
 		t.Errorf("took %v", x.took)
 	}
-	if want := "a/0 " + kerr.UnknownTopicID.Error(); !slices.Equal(x.failed, []string{want, want}) {
+	anew := kerr.UnknownTopicID.Error()
+	if want := []string{"a/0 " + anew, "a/0 " + anew, "a/1 " + anew}; !slices.Equal(x.failed, want) {
 		t.Errorf("failed: %v", x.failed)
 	}
 }

@@ -162,6 +162,8 @@ func TestLatestStartsBeforeOpenTransactions(t *testing.T) {
 	other := r.lane("elsewhere/0")
 	r.begin(other)
 	r.write(other, "orders", 0, "open")
+	r.begun("inbox", 0, r.id("inbox"), 0) // so that only what is new is looked at anew
+	r.commit("inbox", 0, 0)
 	a := r.instance("a").start(func(cfg *Config) { cfg.Inputs = []Input{{r.topic("orders"), Latest}} })
 	a.waitOpen(1)
 	if s := a.task(0).Sources[1]; s.Offset != 1 || s.LeaderEpoch != -1 {
@@ -181,6 +183,9 @@ func TestTrailingMarkersAreDelivered(t *testing.T) {
 	a := r.instance("a").start()
 	a.waitOpen(1)
 	other := r.lane("elsewhere/0")
+	if s := a.task(0).Home(); s.Offset != 0 || s.LeaderEpoch != -1 {
+		t.Errorf("it starts at offset %d of epoch %d", s.Offset, s.LeaderEpoch)
+	}
 	for _, how := range []string{"abort", "commit", "abort"} {
 		r.begin(other)
 		r.write(other, "inbox", 0, how)

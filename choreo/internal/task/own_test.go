@@ -124,7 +124,7 @@ func TestStaticRestartContinuesAtOnce(t *testing.T) {
 // tasks at once and not after the session timeout.
 func TestDynamicMemberLeavesOnClose(t *testing.T) {
 	r := newRig(t, map[string]int32{"inbox": 2, "journal": 2})
-	dynamic := func(c *Config) { c.InstanceID = "" }
+	dynamic := func(c *Config) { c.InstanceID, c.SessionTimeout = "", time.Minute }
 	a, b := r.instance("").start(dynamic), r.instance("").start(dynamic)
 	a.waitOpen(1)
 	b.waitOpen(1)
