@@ -17,6 +17,8 @@
 //	cancelled/<step>             the step is cancelled, by which triggers
 //	state/<name>                 the state of the flow and the events it has applied
 //	seen                         events seen by reactions that run once, and starts
+//	parked/<place>               an event in the queue of its key, as it was read
+//	retry                        how far the attempts on the queue's head have come
 //	input/<topic>/<partition>    of no flow: the input was begun, and its topic id
 //
 // The slot holds no NUL, so that the last NUL of a key ends the correlation id,

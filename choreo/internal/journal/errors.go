@@ -49,13 +49,16 @@ func (e *UnknownSlotError) Error() string {
 // UnknownNameError is a slot of a step or a state that the service does not declare.
 type UnknownNameError struct {
 	Place
-	Kind string // "step" or "state"
+	Kind string // "step", "state", or "handler" of a parked event
 	Name string
 }
 
 func (e *UnknownNameError) Error() string {
 	remedy := "declare the state again until its flows have ended"
-	if e.Kind == "step" {
+	switch e.Kind {
+	case "handler":
+		remedy = "an event is parked at it: declare it again until its events are done, or list this name in the Formerly of the step that it is now"
+	case "step":
 		remedy = "if the step was renamed list this name in its Formerly; if it was removed declare it again until its flows have ended"
 	}
 	return fmt.Sprintf("%s: the service declares no %s %s; %s", e.Place, e.Kind, quote(e.Name), remedy)

@@ -87,6 +87,9 @@ func (d dueSlots) slot(s *Store, i id) bool {
 }
 
 func (s *Store) due(f *flow, now time.Time) dueSlots {
+	if len(s.queues) > 0 && s.queues[f] > 0 {
+		return dueSlots{} // what is parked needs what is remembered
+	}
 	var last uint32
 	for _, own := range f.slots {
 		last = max(last, own.at())

@@ -24,6 +24,10 @@ func TestFormatStaysAsItIs(t *testing.T) {
 		By:  trigger,
 	}
 	const eventKey, eventHex, triggerHex = "kMoRP2t-2GaTmJO6QB9aPQ", "90ca113f6b7ed866939893ba401f5a3d", "5d2efcde47016a96642c54b61852f660"
+	parked := Parked{At: "ship", Done: []string{"mail"}, Alone: true, Record: &kgo.Record{
+		Topic: "orders", Partition: 3, Offset: 300, Timestamp: time.UnixMilli(1000), Key: []byte("k"), Value: []byte{},
+		Headers: []kgo.RecordHeader{{Key: "ce_id", Value: []byte("1")}, {Key: "x"}},
+	}}
 	s := New(config())
 	for _, c := range []struct {
 		name       string
@@ -41,6 +45,13 @@ func TestFormatStaysAsItIs(t *testing.T) {
 			"01" + "01" + eventHex + "78797a"},
 		{"seen", must(s.PutSeen("f", event, 0x0102030405060708, start)), "f\x00seen",
 			"01" + eventHex + "0102030405060708"},
+		{"parked", must(s.Park("f", parked, start)), "f\x00parked/0000000100000000",
+			"01" + "01" + "0873686970" + "01" + "086d61696c" + "0c6f7264657273" + "03" + "ac02" + "e807" +
+				"02" + "0a63655f6964" + "0231" + "0278" + "00" + "026b" + "01"},
+		{"parked before it", must(s.ParkFirst("f", Parked{Answered: true, Record: &kgo.Record{Timestamp: time.UnixMilli(0)}}, start)), "f\x00parked/00000000ffffffff",
+			"01" + "02" + "00" + "00" + "00" + "00" + "00" + "00" + "00" + "00" + "00"},
+		{"retry", s.PutRetry("f", Retry{Seq: 300, Attempts: 3, Began: time.UnixMilli(1), Next: time.UnixMilli(2), Undo: true, Error: "no"}, start), "f\x00retry",
+			"01" + "01" + "ac02" + "03" + "01" + "02" + "046e6f"},
 		{"input", s.PutBegun("or/ders", 7, TopicID{0xab}), "\x00input/or/ders/7",
 			"01" + "ab" + strings.Repeat("00", 15)},
 	} {
@@ -93,12 +104,19 @@ func TestWhatCannotBeReadStopsTheTask(t *testing.T) {
 		{"input without partition", "\x00input/orders/x", make([]byte, 17), new(*FormatError), []string{"names no input"}},
 		{"input written otherwise", "\x00input/orders/01", make([]byte, 17), new(*FormatError), []string{"names no input"}},
 		{"input cut short", "\x00input/orders/1", []byte{1, 2}, new(*FormatError), []string{"damaged"}},
-		{"later kind of slot", "f\x00parked/1", good, new(*UnknownSlotError), []string{`slot "parked/1"`, "newer"}},
+		{"later kind of slot", "f\x00deadline/1", good, new(*UnknownSlotError), []string{`slot "deadline/1"`, "newer"}},
+		{"parked at no place", "f\x00parked/1", good, new(*FormatError), []string{"names no place"}},
+		{"parked at a place written otherwise", "f\x00parked/00000000FFFFFFFF", good, new(*FormatError), []string{"names no place"}},
+		{"parked at a place too long", "f\x00parked/0000000100000000f", good, new(*FormatError), []string{"names no place"}},
+		{"parked at an unknown handler", "f\x00parked/0000000100000000", parkedAt("bill"), new(*UnknownNameError), []string{`handler "bill"`, "Formerly"}},
+		{"parked by a newer version", "f\x00parked/0000000100000000", append([]byte{2}, parkedAt("ship")[1:]...), new(*FormatError), []string{"version 2 is newer than 1"}},
+		{"parked with a flag of a later version", "f\x00parked/0000000100000000", append([]byte{1, 4}, parkedAt("ship")[2:]...), new(*FormatError), []string{"damaged"}},
+		{"retry with a flag of a later version", "f\x00retry", []byte{1, 2, 0, 0, 0, 0, 0}, new(*FormatError), []string{"damaged"}},
 		{"nearly a known kind", "f\x00seen/x", good, new(*UnknownSlotError), nil},
 		{"unknown step", "f\x00run/bill/" + event, good, new(*UnknownNameError), []string{`step "bill"`, "Formerly"}},
 		{"unknown step cancelled", "f\x00cancelled/bill", good, new(*UnknownNameError), []string{`step "bill"`}},
 		{"unknown state", "f\x00state/cart", good, new(*UnknownNameError), []string{`state "cart"`}},
-		{"hostile flow", hostile + "\x00parked/1", good, new(*UnknownSlotError), []string{`"a\nlevel=ERROR msg=\"forged\" xxx`, "bytes)"}},
+		{"hostile flow", hostile + "\x00deadline/1", good, new(*UnknownSlotError), []string{`"a\nlevel=ERROR msg=\"forged\" xxx`, "bytes)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := New(config())
@@ -137,6 +155,10 @@ func TestDamageIsFoundEverywhere(t *testing.T) {
 		must(s.PutRun("f", Run{Step: "ship", Hash: Hash{1}, Status: Undone, Attempts: 300, In: event, Out: event, By: by}, start)),
 		must(s.PutCancelled("f", Cancelled{Step: "ship", By: []Trigger{by, {Hash: Hash{1}}}}, start)),
 		s.PutBegun("orders", 1, TopicID{1}),
+		must(s.Park("f", Parked{At: "ship", Done: []string{"mail", "notify"}, Record: &kgo.Record{
+			Topic: "orders", Offset: 300, Timestamp: start, Key: []byte("k"), Value: []byte("{}"), Headers: []kgo.RecordHeader{{Key: "x", Value: []byte("y")}},
+		}}, start)),
+		s.PutRetry("f", Retry{Seq: 300, Attempts: 300, Began: start, Next: start, Error: "no"}, start),
 	} {
 		for cut := range c.Value {
 			for _, tail := range [][]byte{{}, bytes.Repeat([]byte{0xff}, 9), append(bytes.Repeat([]byte{0xff}, 9), 1)} {
@@ -163,7 +185,7 @@ func TestAReadableRecordReplacesAFault(t *testing.T) {
 func TestFaultsAreReportedInOrderAndBounded(t *testing.T) {
 	s := New(config())
 	for n := range int64(100) {
-		s.Apply(record(fmt.Sprintf("f%d\x00parked/1", n*7%100), []byte{1}, n))
+		s.Apply(record(fmt.Sprintf("f%d\x00deadline/1", n*7%100), []byte{1}, n))
 	}
 	var restore *RestoreError
 	if !errors.As(s.Restored(), &restore) {
@@ -253,6 +275,7 @@ func TestUndeclaredNamesArePanics(t *testing.T) {
 		"earlier name of a step": func() { s.Run("f", "charge", Hash{}) },
 		"state":                  func() { s.State("f", "cart") },
 		"run without status":     func() { _, _ = s.PutRun("f", Run{Step: "ship"}, start) },
+		"handler":                func() { _, _ = s.Park("f", Parked{At: "bill", Record: &kgo.Record{}}, start) },
 	} {
 		func() {
 			defer func() {
@@ -297,6 +320,8 @@ func FuzzApply(f *testing.F) {
 		must(s.PutState("f", "order", []byte("x"), event, start)),
 		must(s.PutSeen("f", event, 1, start)),
 		s.PutBegun("orders", 1, TopicID{1}),
+		{Key: []byte("f\x00parked/0000000100000000"), Value: parkedAt("charge")},
+		s.PutRetry("f", Retry{Seq: 1, Error: "no"}, start),
 		{Key: []byte("f\x00run/charge/" + event.String()), Value: []byte{1, 1, 0, 0, 1}},
 	} {
 		f.Add(c.Key, c.Value)
@@ -317,6 +342,9 @@ func FuzzApply(f *testing.F) {
 		}
 		if s.Flows() == 1 {
 			for flow := range s.flows {
+				for p, _, ok := s.Head(flow); ok; p, _, ok = s.Head(flow) {
+					s.Unpark(flow, p.Seq)
+				}
 				for _, c := range s.Drop(flow, start.Add(1000*time.Hour)) {
 					s.Apply(&kgo.Record{Key: c.Key, Timestamp: start})
 				}

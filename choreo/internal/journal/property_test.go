@@ -45,6 +45,14 @@ func dump(s *Store) string {
 				fmt.Fprintf(&b, " state %s %q %v\n", state, own.Payload, own.Applied)
 			}
 		}
+		var retry Retry
+		for k, p := range queueOf(s, name) {
+			if k == 0 {
+				_, retry, _ = s.Head(name)
+			}
+			fmt.Fprintf(&b, " parked %s\n", shown(p))
+		}
+		fmt.Fprintf(&b, " retry %+v\n", retry)
 		for _, id := range eventIDs {
 			if data, ok := s.Seen(name, HashOf("shop", id)); ok {
 				fmt.Fprintf(&b, " seen %s %d\n", id, data)
@@ -56,6 +64,7 @@ func dump(s *Store) string {
 	}) {
 		fmt.Fprintf(&b, "input %v %x\n", in, s.inputs[in])
 	}
+	fmt.Fprintf(&b, "parked %d %+v\n", s.Parked(), s.Parking(2))
 	fmt.Fprintf(&b, "flows %d slots %d bytes %t\n", s.Flows(), s.Slots(), bytes == s.Bytes())
 	return b.String()
 }
@@ -104,7 +113,7 @@ func change(t *rapid.T, s *Store, at time.Time) []Change {
 	flow := rapid.SampledFrom(flowIDs).Draw(t, "flow")
 	event := HashOf("shop", rapid.SampledFrom(eventIDs).Draw(t, "event"))
 	step := rapid.SampledFrom(s.names.step).Draw(t, "step")
-	switch rapid.IntRange(0, 6).Draw(t, "kind") {
+	switch rapid.IntRange(0, 8).Draw(t, "kind") {
 	case 0, 1:
 		run := Run{
 			Step: step, Hash: event,
@@ -162,6 +171,8 @@ func change(t *rapid.T, s *Store, at time.Time) []Change {
 	case 5:
 		topic := rapid.SampledFrom([]string{"orders", "pay/ments"}).Draw(t, "topic")
 		return []Change{s.PutBegun(topic, rapid.Int32Range(0, 2).Draw(t, "partition"), TopicID{rapid.Byte().Draw(t, "topic id")})}
+	case 6, 7:
+		return changeQueue(t, s, flow, at)
 	default:
 		s.Ended(flow, at)
 		var made []Change

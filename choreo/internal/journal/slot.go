@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"strconv"
 	"strings"
 )
@@ -15,10 +16,13 @@ const (
 	kindRun
 	kindCancelled
 	kindSeen
+	kindParked
+	kindRetry
 )
 
 // id names a slot within its flow: the kind, the number of its step or state, and
-// for a run the hash of its event. Slots are sorted by it.
+// for a run the hash of its event, for a parked event its place in the queue. Slots
+// are sorted by it.
 type id struct {
 	kind kind
 	name uint16
@@ -27,15 +31,24 @@ type id struct {
 
 const (
 	shortID = 3
+	placeID = shortID + 8
 	longID  = shortID + len(Hash{})
 )
 
+// idSize is how many bytes the id of a kind of slot takes.
+func (k kind) idSize() int {
+	switch k {
+	case kindRun:
+		return longID
+	case kindParked:
+		return placeID
+	}
+	return shortID
+}
+
 func (i id) append(b []byte) []byte {
 	b = append(b, byte(i.kind), byte(i.name>>8), byte(i.name))
-	if i.kind == kindRun {
-		b = append(b, i.hash[:]...)
-	}
-	return b
+	return append(b, i.hash[:i.kind.idSize()-shortID]...)
 }
 
 // slot is one slot in memory: its id, a byte of flags, when it was put (Unix
@@ -45,18 +58,11 @@ type slot string
 // renamed marks a slot that has a record under an earlier name of its step.
 const renamed = 1
 
-func (s slot) idSize() int {
-	if kind(s[0]) == kindRun {
-		return longID
-	}
-	return shortID
-}
+func (s slot) idSize() int { return kind(s[0]).idSize() }
 
 func (s slot) id() id {
 	i := id{kind: kind(s[0]), name: uint16(s[1])<<8 | uint16(s[2])}
-	if i.kind == kindRun {
-		copy(i.hash[:], s[shortID:])
-	}
+	copy(i.hash[:], s[shortID:i.kind.idSize()])
 	return i
 }
 
@@ -112,6 +118,8 @@ const (
 	wordState     = "state/"
 	wordCancelled = "cancelled/"
 	wordSeen      = "seen"
+	wordParked    = "parked/"
+	wordRetry     = "retry"
 	wordInput     = "input/"
 )
 
@@ -124,6 +132,10 @@ func appendSlotName(b []byte, i id, name string) []byte {
 		return append(append(b, wordState...), name...)
 	case kindCancelled:
 		return append(append(b, wordCancelled...), name...)
+	case kindParked:
+		return hex.AppendEncode(append(b, wordParked...), i.hash[:placeID-shortID])
+	case kindRetry:
+		return append(b, wordRetry...)
 	default:
 		return append(b, wordSeen...)
 	}

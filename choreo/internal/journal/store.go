@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,6 +31,8 @@ type Config struct {
 	// each is retained after its flow's last change (0: Retain). Names hold no NUL.
 	Steps  []string
 	States map[string]time.Duration
+	// Reactions are the names of further handlers at which an event may be parked.
+	Reactions []string
 	// Formerly leads from earlier names of steps to the present ones.
 	Formerly map[string]string
 	// Common are texts that many events share: types, sources, content types. They are
@@ -63,6 +67,11 @@ type Store struct {
 	bytes     int64
 	faults    map[string]fault
 	scratch   []byte
+
+	parked   atomic.Int64   // events
+	queues   map[*flow]int  // how many of them each flow has
+	standing map[string]int // how many stand at a handler
+	undo     int            // flows whose head is a compensation that fails
 }
 
 // flow is what a task remembers of one flow. It has at least one slot.
@@ -109,6 +118,8 @@ func New(c Config) *Store {
 		inputs:    make(map[input]TopicID),
 		pending:   make(map[stateKey]*pending),
 		faults:    make(map[string]fault),
+		queues:    make(map[*flow]int),
+		standing:  make(map[string]int),
 	}
 	if s.retain == 0 {
 		s.retain = DefaultRetain
@@ -208,6 +219,11 @@ func (s *Store) apply(rec *kgo.Record) error {
 	default:
 		return &FormatError{Place: where(), Problem: err.Error()}
 	}
+	if i.kind == kindParked && rec.Value != nil {
+		if handler, unknown := s.names.unknownHandler(rec.Value); unknown {
+			return &UnknownNameError{Place: where(), Kind: "handler", Name: handler}
+		}
+	}
 	if rec.Value == nil {
 		if f := s.flows[string(flowID)]; f != nil {
 			s.remove(f, i)
@@ -268,6 +284,10 @@ func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) 
 		b = copyState(b, &r)
 	case kindSeen:
 		b = copySeen(b, &r)
+	case kindParked:
+		b = copyParked(b, &r, &s.table)
+	case kindRetry:
+		b = copyRetry(b, &r)
 	}
 	if s.scratch = b; cap(b) > 1<<20 {
 		s.scratch = nil // one large slot must not cost its size for ever
@@ -287,12 +307,14 @@ func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) 
 func (s *Store) set(f *flow, place int, found bool, own slot) {
 	if found {
 		s.bytes -= slotBytes(f.slots[place])
+		s.count(f, f.slots[place], -1)
 		f.slots[place] = own
 	} else {
 		s.slots++
 		f.slots = insert(f.slots, place, own)
 	}
 	s.bytes += slotBytes(own)
+	s.count(f, own, 1)
 }
 
 // insert keeps small flows in exactly the space that they need.
@@ -319,6 +341,7 @@ func (s *Store) add(flowID string) *flow {
 func (s *Store) remove(f *flow, i id) {
 	if place, found := f.find(i); found {
 		s.bytes -= slotBytes(f.slots[place])
+		s.count(f, f.slots[place], -1)
 		s.slots--
 		f.slots = slices.Delete(f.slots, place, place+1)
 		if len(f.slots) == 0 {
@@ -378,6 +401,8 @@ type names struct {
 	state  []string
 	former [][]string // by number of the step
 	retain []time.Duration
+
+	reactions map[string]bool
 }
 
 type stepName struct {
@@ -386,7 +411,10 @@ type stepName struct {
 }
 
 func newNames(c Config) names {
-	n := names{steps: make(map[string]stepName), states: make(map[string]uint16)}
+	n := names{steps: make(map[string]stepName), states: make(map[string]uint16), reactions: make(map[string]bool)}
+	for _, name := range c.Reactions {
+		n.reactions[name] = true
+	}
 	for _, name := range c.Steps {
 		n.steps[name] = stepName{number: uint16(len(n.step))}
 		n.step = append(n.step, name)
@@ -448,6 +476,16 @@ func (n *names) parse(slot []byte) (i id, former bool, err error) {
 		return id{kind: kindState, name: number}, false, nil
 	case string(slot) == wordSeen:
 		return id{kind: kindSeen}, false, nil
+	case string(slot) == wordRetry:
+		return id{kind: kindRetry}, false, nil
+	case bytes.HasPrefix(slot, []byte(wordParked)):
+		i.kind = kindParked
+		place := slot[len(wordParked):]
+		if _, err := hex.Decode(i.hash[:placeID-shortID], place[:min(len(place), 2*(placeID-shortID))]); err != nil ||
+			string(hex.AppendEncode(nil, i.hash[:placeID-shortID])) != string(place) {
+			return i, false, errors.New("its slot names no place in a queue")
+		}
+		return i, false, nil
 	}
 	return i, false, errSlot
 }

@@ -18,10 +18,11 @@ var start = time.Unix(1_700_000_000, 0)
 
 func config() Config {
 	return Config{
-		Steps:    []string{"authorize", "ship", "notify"},
-		States:   map[string]time.Duration{"order": 48 * time.Hour, "basket": 0},
-		Formerly: map[string]string{"charge": "authorize", "pay": "authorize"},
-		Common:   []string{"application/json", "shop.order.placed.v1"},
+		Steps:     []string{"authorize", "ship", "notify"},
+		States:    map[string]time.Duration{"order": 48 * time.Hour, "basket": 0},
+		Reactions: []string{"mail"},
+		Formerly:  map[string]string{"charge": "authorize", "pay": "authorize"},
+		Common:    []string{"application/json", "shop.order.placed.v1"},
 	}
 }
 

@@ -1,0 +1,175 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"pgregory.net/rapid"
+)
+
+// parkedAt is the value of an event that is parked at a handler.
+func parkedAt(handler string) []byte {
+	return appendParked([]byte{version}, &Parked{At: handler, Record: &kgo.Record{Topic: "orders", Timestamp: start}})
+}
+
+// queueOf reads a whole queue, as nobody else does.
+func queueOf(s *Store, flow string) (all []Parked) {
+	if f := s.flows[flow]; f != nil {
+		for _, own := range f.queue() {
+			all = append(all, s.readParked(own, s.table.texts))
+		}
+	}
+	return all
+}
+
+// shown is all of a parked event; times in a form that does not depend on how they were made.
+func shown(p Parked) string {
+	rec := *p.Record
+	p.Record = nil
+	return fmt.Sprintf("%+v %s/%d/%d at %d key %#v value %#v headers %#v",
+		p, rec.Topic, rec.Partition, rec.Offset, rec.Timestamp.UnixMilli(), rec.Key, rec.Value, rec.Headers)
+}
+
+func drawBytes(t *rapid.T, what string) []byte {
+	return rapid.SampledFrom([][]byte{nil, {}, []byte("x"), {0, 255}}).Draw(t, what)
+}
+
+func drawParked(t *rapid.T, s *Store) Parked {
+	handlers := append([]string{"", "mail"}, s.names.step...)
+	p := Parked{
+		At: rapid.SampledFrom(handlers).Draw(t, "at"), Alone: rapid.Bool().Draw(t, "alone"), Answered: rapid.Bool().Draw(t, "answered"),
+		Record: &kgo.Record{
+			Topic: rapid.SampledFrom([]string{"orders", "shop.order.placed.v1", ""}).Draw(t, "topic"), Partition: rapid.Int32Range(0, 1<<31-1).Draw(t, "partition"),
+			Offset: rapid.Int64Range(0, 1<<62).Draw(t, "offset"), Timestamp: time.UnixMilli(rapid.Int64Range(-1, 1<<45).Draw(t, "timestamp")),
+			Key: drawBytes(t, "key"), Value: drawBytes(t, "value"),
+		},
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "done") {
+		p.Done = append(p.Done, rapid.SampledFrom(handlers[1:]).Draw(t, "done"))
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "headers") {
+		p.Record.Headers = append(p.Record.Headers, kgo.RecordHeader{Key: rapid.SampledFrom([]string{"ce_id", ""}).Draw(t, "header"), Value: drawBytes(t, "header's value")})
+	}
+	return p
+}
+
+// changeQueue makes one change of the queue of a flow.
+func changeQueue(t *rapid.T, s *Store, flow string, at time.Time) []Change {
+	before := queueOf(s, flow)
+	texts := func(all []Parked) (texts []string) {
+		for _, p := range all {
+			texts = append(texts, shown(p))
+		}
+		return texts
+	}
+	want := texts(before)
+	var made []Change
+	switch what := rapid.IntRange(0, 4).Draw(t, "change of the queue"); {
+	case what == 0 || len(before) == 0:
+		p := drawParked(t, s)
+		made = []Change{must(s.Park(flow, p, at))}
+		after := queueOf(s, flow)
+		p.Seq = after[len(after)-1].Seq
+		want = append(want, shown(p))
+	case what == 1:
+		p := drawParked(t, s)
+		made = []Change{must(s.ParkFirst(flow, p, at))}
+		p.Seq = queueOf(s, flow)[0].Seq
+		want = append([]string{shown(p)}, want...)
+	case what == 2:
+		k := rapid.IntRange(0, len(before)-1).Draw(t, "unparked")
+		made = s.Unpark(flow, before[k].Seq)
+		want = slices.Delete(want, k, k+1)
+	case what == 3:
+		made = s.DropRetry(flow)
+	default:
+		r := Retry{
+			Seq: before[0].Seq, Attempts: rapid.Uint32().Draw(t, "attempts"), Began: at, Next: at.Add(time.Millisecond),
+			Undo: rapid.Bool().Draw(t, "undo"), Error: rapid.SampledFrom([]string{"", "no"}).Draw(t, "error"),
+		}
+		made = []Change{s.PutRetry(flow, r, at)}
+		if _, got, ok := s.Head(flow); !ok || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", r) {
+			t.Fatalf("put %+v, got %+v, %t", r, got, ok)
+		}
+	}
+	if got := texts(queueOf(s, flow)); !slices.Equal(got, want) {
+		t.Fatalf("the queue is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if n := s.Waiting(flow); n != len(want) {
+		t.Fatalf("%d events wait, want %d", n, len(want))
+	}
+	return made
+}
+
+func TestAFlowDoesNotExpireWhileAnEventOfItIsParked(t *testing.T) {
+	s := New(config())
+	must(s.PutRun("f", Run{Step: "ship", Hash: Hash{1}, Status: Did}, start))
+	must(s.Park("f", Parked{At: "ship", Record: &kgo.Record{Timestamp: start}}, start))
+	s.Ended("f", start)
+	late := start.Add(1000 * time.Hour)
+	if due := s.Expirable(late, 100); len(due) > 0 || len(s.Drop("f", late)) > 0 {
+		t.Errorf("%v has expired though an event of it is parked", due)
+	}
+	s.Unpark("f", firstSeq)
+	if due := s.Expirable(late, 100); len(due) != 1 || len(s.Drop("f", late)) != 1 || s.Slots() != 0 {
+		t.Errorf("%v has expired when nothing is parked, %d slots are left", due, s.Slots())
+	}
+}
+
+func TestTheHandlerOfAParkedEventMayHaveBeenRenamed(t *testing.T) {
+	s := New(config())
+	s.Apply(record("f\x00parked/0000000100000000", parkedAt("charge"), 1))
+	if err := s.Restored(); err != nil {
+		t.Fatal(err)
+	}
+	if p, ok := s.Standing("f", "authorize"); !ok || p.At != "authorize" {
+		t.Errorf("it stands at %q, %t", p.At, ok)
+	}
+	if at := s.Parking(1).At; len(at) != 1 || at["authorize"] != 1 {
+		t.Errorf("parked are %v", at)
+	}
+}
+
+func TestAnAttemptCountsForItsOwnEventOnly(t *testing.T) {
+	s := New(config())
+	put := func(f func(string, Parked, time.Time) (Change, error), at string) {
+		must(f("f", Parked{At: at, Record: &kgo.Record{Timestamp: start}}, start))
+	}
+	put(s.Park, "ship")
+	head, _, _ := s.Head("f")
+	s.PutRetry("f", Retry{Seq: head.Seq, Attempts: 3, Undo: true}, start)
+	put(s.ParkFirst, "notify")
+	if p, r, ok := s.Head("f"); !ok || p.At != "notify" || r != (Retry{}) {
+		t.Errorf("the head stands at %q with %+v", p.At, r)
+	}
+	s.Heads(func(flow string, next time.Time) {
+		if flow != "f" || !next.IsZero() {
+			t.Errorf("the head of %q is due at %v", flow, next)
+		}
+	})
+	if p, ok := s.Standing("f", "ship"); !ok || p.Seq != head.Seq {
+		t.Errorf("what stands behind it is %+v, %t", p, ok)
+	}
+	if made := s.Unpark("f", head.Seq); len(made) != 2 || s.Parking(1).Undo != 0 {
+		t.Errorf("%d records delete an event and its attempts, %d compensations fail", len(made), s.Parking(1).Undo)
+	}
+}
+
+func TestAnAttemptIsRememberedHoweverSmallRecordsMustBe(t *testing.T) {
+	c := config()
+	c.MaxRecord = 20
+	s := New(c)
+	if made := s.PutRetry("f", Retry{Seq: 1, Error: strings.Repeat("x", 1000)}, start); len(made.Value) < 1000 {
+		t.Errorf("a record of %d bytes", len(made.Value))
+	}
+	var large *TooLargeError
+	if _, err := s.Park("f", Parked{Record: &kgo.Record{Value: bytes.Repeat([]byte("x"), 20)}}, start); !errors.As(err, &large) || s.Parked() > 0 {
+		t.Errorf("%v, %d are parked", err, s.Parked())
+	}
+}
