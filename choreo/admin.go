@@ -48,6 +48,10 @@ func (e *engine) startAdmin() (stop func(context.Context) error, err error) {
 func (e *engine) status() status {
 	s := status{live: true, reasons: e.reasons(), tasks: e.owner.Status().Tasks, overdue: e.overdue.byStep(), stuck: e.stuck.count()}
 	s.inFlight, s.inFlightBytes = e.room.used()
+	s.parked = map[string]int{}
+	for _, p := range e.parkings() {
+		s.add(p.Parking)
+	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for _, o := range e.owned {

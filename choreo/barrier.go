@@ -40,7 +40,7 @@ func (s *stepRun) handle(r *run) verdict {
 	if _, cancelled := r.store().Cancelled(r.flow, s.step); cancelled {
 		return s.skip(r)
 	}
-	if r.attempt == 0 {
+	if r.decoded == nil {
 		x, ran := r.store().Run(r.flow, s.step, r.hash)
 		if ran {
 			if r.replay == nil || x.Status != journal.Dead {
@@ -86,7 +86,7 @@ func (s *stepRun) handle(r *run) verdict {
 		s.bury(r, reasonRejected, fmt.Errorf("step %q has no Fail for it (FailWith): %w", s.step, err))
 		return done
 	}
-	if v, ok := r.again(s.policy.retry, false); ok {
+	if v, ok := r.again(s.policy.retry, err, false); ok {
 		m.retries.Inc()
 		r.logger(s.step).Warn("attempt failed, will be repeated", "attempt", r.attempt, "in", time.Duration(v), "error", err)
 		return v
@@ -109,9 +109,12 @@ func (s *stepRun) skip(r *run) verdict {
 	if r.replay != nil {
 		r.replay.cancelled = true
 	}
-	if r.attempt == 0 {
-		r.e.metrics.step(s.step).skipped.Inc()
-		if _, ran := r.store().Run(r.flow, s.step, r.hash); ran || s.unknown == nil {
+	if r.decoded == nil {
+		if r.attempt == 0 {
+			r.e.metrics.step(s.step).skipped.Inc()
+		}
+		x, ran := r.store().Run(r.flow, s.step, r.hash)
+		if s.unknown == nil || ran && (r.replay == nil || x.Status != journal.Dead) {
 			return done
 		}
 		in, err := s.on.decode(r.event.Data)
@@ -180,7 +183,7 @@ func (s *stepTrigger) name() string     { return s.step }
 func (s *stepTrigger) settings() policy { return s.policy }
 
 func (s *stepTrigger) handle(r *run) verdict {
-	if r.attempt == 0 && r.undoing == nil {
+	if r.undoing == nil {
 		if v, settled := s.settle(r); settled {
 			return v
 		}
@@ -207,7 +210,8 @@ func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
 		return done, true
 	}
 	runs := r.store().Runs(r.flow, s.step)
-	if len(runs) == 0 && r.forgotten() {
+	parked, interrupted := s.interrupted(r)
+	if len(runs) == 0 && !interrupted && r.forgotten() {
 		r.deadLetter(s.step, reasonForgotten, fmt.Errorf(
 			"the flow began more than %v ago and its state is no longer kept; raise Retention.Flow above the longest flow", r.e.plan.retain.Flow))
 		return done, true
@@ -222,8 +226,14 @@ func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
 			return done, true
 		}
 	}
+	// What is parked has a run already if that was dead and is replayed, or if it
+	// was undone here by an attempt before.
+	if x, ran := r.store().Run(r.flow, s.step, parked.Hash); interrupted && s.unknown != nil && (!ran || x.Status == journal.Dead) {
+		r.undoing = append(r.undoing, parked) // of all its runs it is the newest
+	}
 	for _, x := range runs {
 		switch {
+		case interrupted && x.Hash == parked.Hash:
 		case x.Status == journal.Did:
 			r.undoing = append(r.undoing, x)
 		case (x.Status == journal.GaveUp || x.Status == journal.Dead) && x.Attempts > 0 && s.unknown != nil:
@@ -300,7 +310,7 @@ func (s *stepPlan) readIn(x journal.Run) (any, error) {
 func (s *stepPlan) undoFailed(r *run, err error) verdict {
 	m := r.e.metrics.step(s.step)
 	m.retries.Inc()
-	v, _ := r.again(s.policy.retry, true)
+	v, _ := r.again(s.policy.retry, err, true)
 	r.e.stuck.add(r)
 	if _, ok := errors.AsType[*Rejection](err); ok {
 		err = fmt.Errorf("a compensation must not be rejected, it is taken for a failure: %w", err)
@@ -317,6 +327,9 @@ func (s *stepTrigger) answer(r *run) verdict {
 		} else {
 			r.e.metrics.step(s.step).cancelled.Inc()
 		}
+	}
+	if _, interrupted := s.interrupted(r); interrupted {
+		r.release()
 	}
 	r.journal(s.step)(r.store().PutCancelled(r.flow, journal.Cancelled{Step: s.step, By: []journal.Trigger{r.asTrigger()}}, r.now()))
 	return done

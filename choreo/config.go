@@ -43,6 +43,12 @@ type Config struct {
 	MaxInFlight int
 	// MaxInFlightBytes bounds their size; MAX_IN_FLIGHT_BYTES, default 64 MiB.
 	MaxInFlightBytes int64
+	// MaxParkedPerFlow bounds the events of one flow that are parked: failing ones,
+	// and those that queue behind them. At the bound further ones wait in memory.
+	// MAX_PARKED_PER_FLOW, default 1,000.
+	MaxParkedPerFlow int
+	// MaxParkedPerTask bounds those of one task; MAX_PARKED_PER_TASK, default 100,000.
+	MaxParkedPerTask int
 	// MaxHandlers bounds the handlers running at once; MAX_HANDLERS, default 1,024.
 	MaxHandlers int
 	// MaxEventBytes bounds an event's data; larger ones are dead letters.
@@ -94,6 +100,8 @@ const (
 	defaultMaxInFlight     = 20_000
 	defaultMaxInFlightSize = 64 << 20
 	defaultMaxHandlers     = 1024
+	defaultParkedPerFlow   = 1000
+	defaultParkedPerTask   = 100_000
 	defaultMaxEvent        = 900 << 10
 	defaultMaxJournal      = 1 << 30
 	defaultStopTimeout     = 20 * time.Second
@@ -106,6 +114,8 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MaxInFlight, defaultMaxInFlight)
 	orDefault(&c.MaxInFlightBytes, defaultMaxInFlightSize)
 	orDefault(&c.MaxHandlers, defaultMaxHandlers)
+	orDefault(&c.MaxParkedPerFlow, defaultParkedPerFlow)
+	orDefault(&c.MaxParkedPerTask, defaultParkedPerTask)
 	orDefault(&c.MaxEventBytes, defaultMaxEvent)
 	orDefault(&c.MaxJournalBytes, defaultMaxJournal)
 	orDefault(&c.StopTimeout, defaultStopTimeout)
@@ -205,6 +215,11 @@ func (c Config) problems() []ConfigProblem {
 	within(&all, "MAX_IN_FLIGHT", c.MaxInFlight, 1, 10_000_000, strconv.Itoa)
 	within(&all, "MAX_IN_FLIGHT_BYTES", c.MaxInFlightBytes, 1<<20, 64<<30, sizeText)
 	within(&all, "MAX_HANDLERS", c.MaxHandlers, 1, 1_000_000, strconv.Itoa)
+	within(&all, "MAX_PARKED_PER_FLOW", c.MaxParkedPerFlow, 1, 1_000_000, strconv.Itoa)
+	within(&all, "MAX_PARKED_PER_TASK", c.MaxParkedPerTask, 1, 10_000_000, strconv.Itoa)
+	if c.MaxParkedPerFlow > c.MaxParkedPerTask && c.MaxParkedPerTask > 0 {
+		all.add("MAX_PARKED_PER_FLOW", strconv.Itoa(c.MaxParkedPerFlow), fmt.Sprintf("is more than MAX_PARKED_PER_TASK, %d, allows all flows of a task together", c.MaxParkedPerTask))
+	}
 	within(&all, "MAX_EVENT_BYTES", int64(c.MaxEventBytes), 1<<10, 8<<20, sizeText)
 	within(&all, "MAX_JOURNAL_BYTES", c.MaxJournalBytes, 1<<20, 1<<40, sizeText)
 	within(&all, "STOP_TIMEOUT", c.StopTimeout, time.Second, time.Hour, time.Duration.String)

@@ -45,6 +45,8 @@ type environment struct {
 	MaxInFlight      int           `env:"MAX_IN_FLIGHT" envDefault:"20000" allowed:"a number" help:"records read and not committed yet"`
 	MaxInFlightBytes byteSize      `env:"MAX_IN_FLIGHT_BYTES" envDefault:"64MiB" allowed:"a size, such as 67108864 or 64MiB" help:"their size"`
 	MaxHandlers      int           `env:"MAX_HANDLERS" envDefault:"1024" allowed:"a number" help:"handlers running at once"`
+	MaxParkedPerFlow int           `env:"MAX_PARKED_PER_FLOW" envDefault:"1000" allowed:"a number" help:"events of one flow that wait for another attempt, or behind one that does"`
+	MaxParkedPerTask int           `env:"MAX_PARKED_PER_TASK" envDefault:"100000" allowed:"a number" help:"such events of one task; at the limit reading pauses"`
 	MaxEventBytes    byteSize      `env:"MAX_EVENT_BYTES" envDefault:"900KiB" allowed:"a size, such as 921600 or 900KiB" help:"size of an event's data; larger ones are dead letters"`
 	MaxJournalBytes  byteSize      `env:"MAX_JOURNAL_BYTES" envDefault:"1GiB" allowed:"a size, such as 1073741824 or 1GiB" help:"memory for flow state; at the limit reading pauses"`
 	StopTimeout      time.Duration `env:"STOP_TIMEOUT" envDefault:"20s" allowed:"a duration, such as 20s" help:"how long a graceful stop may take"`
@@ -89,6 +91,7 @@ func loadConfig(environ []string, logTo io.Writer) (Config, error) {
 	c := Config{
 		TopicPrefix: e.TopicPrefix, InstanceID: e.InstanceID, AdminAddr: e.AdminAddr,
 		Lanes: e.Lanes, MaxInFlight: e.MaxInFlight, MaxInFlightBytes: int64(e.MaxInFlightBytes), MaxHandlers: e.MaxHandlers,
+		MaxParkedPerFlow: e.MaxParkedPerFlow, MaxParkedPerTask: e.MaxParkedPerTask,
 		MaxEventBytes: int(e.MaxEventBytes), MaxJournalBytes: int64(e.MaxJournalBytes),
 		StopTimeout: e.StopTimeout, SessionTimeout: e.SessionTimeout, IdleCommit: defaultIdleCommit,
 		Logger:   newLogger(logTo, slog.Level(e.LogLevel), string(e.LogFormat)),
@@ -228,7 +231,7 @@ func unknownVariables(environ []string) []string {
 	var warnings []string
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")
-		for _, prefix := range []string{"KAFKA_BROKER", "KAFKA_SASL", "KAFKA_TLS", "KAFKA_SSL", "TOPIC_PREFIX", "MAX_IN_FLIGHT", "MAX_EVENT", "MAX_JOURNAL"} {
+		for _, prefix := range []string{"KAFKA_BROKER", "KAFKA_SASL", "KAFKA_TLS", "KAFKA_SSL", "TOPIC_PREFIX", "MAX_IN_FLIGHT", "MAX_EVENT", "MAX_JOURNAL", "MAX_PARKED"} {
 			if strings.HasPrefix(name, prefix) && !known[name] {
 				warnings = append(warnings, fmt.Sprintf("%s is set, and nothing reads it; is it misspelt?", clip(name)))
 				break

@@ -44,6 +44,12 @@ func TestLoadConfigReportsEveryMistakeOnALine(t *testing.T) {
 			`MAX_IN_FLIGHT_BYTES="1KiB": allowed is 1MiB to 64GiB`, `MAX_JOURNAL_BYTES="1": allowed is 1MiB`,
 			`SESSION_TIMEOUT="1s": allowed is 6s to 30m0s`, `STOP_TIMEOUT="1ms": allowed is 1s to 1h0m0s`,
 		}},
+		{"parked", []string{"MAX_PARKED_PER_FLOW=0", "MAX_PARKED_PER_TASK=-1"}, []string{
+			`MAX_PARKED_PER_FLOW="0": allowed is 1 to 1000000`, `MAX_PARKED_PER_TASK="-1": allowed is 1 to 10000000`,
+		}},
+		{"more parked of a flow than of all", []string{"MAX_PARKED_PER_FLOW=11", "MAX_PARKED_PER_TASK=10"}, []string{
+			`MAX_PARKED_PER_FLOW="11": is more than MAX_PARKED_PER_TASK, 10, allows`,
+		}},
 		{"a size beyond all bounds", []string{"MAX_JOURNAL_BYTES=9223372036854775807GiB"}, []string{`MAX_JOURNAL_BYTES="9223372036854775807GiB": is not a size`}},
 		{"names", []string{"TOPIC_PREFIX=a/b", "INSTANCE_ID=a b", "ADMIN_ADDR=9090"}, []string{`ADMIN_ADDR="9090": `, `INSTANCE_ID="a b": allowed are`, `TOPIC_PREFIX="a/b": allowed are`}},
 		{"an id that is a dot", []string{"INSTANCE_ID=.."}, []string{`INSTANCE_ID="..": `}},

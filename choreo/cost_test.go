@@ -115,7 +115,7 @@ func newBelt(tb testing.TB, what string) *belt {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	o := newOwned(0, e.fence.Open(0), e.newStore())
+	o := e.newOwned(0, e.fence.Open(0), e.newStore())
 	x.in = &input{owned: o, Source: &txn.Source{Topic: "in", Offsets: tr}}
 	x.in.passed = func(bool) { e.gated(x.in) }
 	x.src = &task.Source{Handle: x.in}

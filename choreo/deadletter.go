@@ -30,7 +30,7 @@ const (
 	reasonFailed      = "failed"            // a state's transition failed
 	reasonUnsayable   = "unsayable"         // what the handler says cannot be said
 	reasonForgotten   = "flow_forgotten"    // a compensation or replay after the flow's retention
-	reasonNotHeard    = "not_heard"         // replayed, and nobody hears it any more
+	reasonNotHeard    = "not_heard"         // replayed, or parked at a handler, and not heard there any more
 )
 
 var deadLetterReasons = []string{

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
-	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/internal/agenda"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
@@ -75,17 +75,24 @@ type owned struct {
 	store     *journal.Store
 	ctx       context.Context // ends with the incarnation, because of ErrStopping
 	inputs    []*input        // not changed after Opened
+	timer     *input          // of what is from no input: parked events
+	agenda    *agenda.Agenda  // when the heads of queues are due
+	clock     clock
 
 	mu       sync.Mutex
 	expiring map[string]struct{} // flows handed to the scheduler to be dropped
 }
 
-func newOwned(partition int32, inc *txn.Incarnation, s *journal.Store) *owned {
+func (e *engine) newOwned(partition int32, inc *txn.Incarnation, s *journal.Store) *owned {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	context.AfterFunc(inc.Context(), func() {
 		cancel(fmt.Errorf("%w: %w", ErrStopping, context.Cause(inc.Context())))
 	})
-	return &owned{partition: partition, inc: inc, store: s, ctx: ctx, expiring: map[string]struct{}{}}
+	o := &owned{partition: partition, inc: inc, store: s, ctx: ctx, clock: newClock(), expiring: map[string]struct{}{}}
+	o.timer = &input{owned: o, Source: nil}
+	o.agenda = agenda.New(func(keys []string) { e.due(o, keys) })
+	context.AfterFunc(ctx, o.agenda.Close)
+	return o
 }
 
 // store is a journal.Store while it is restored.
@@ -115,6 +122,9 @@ func (e *engine) newStore() *journal.Store {
 	for _, s := range e.plan.states {
 		c.States[s.state] = s.retain
 	}
+	for _, s := range e.plan.reacts {
+		c.Reactions = append(c.Reactions, s.reaction)
+	}
 	for t, d := range e.plan.events {
 		c.Common = append(c.Common, t, d.codec.ContentType())
 	}
@@ -135,7 +145,7 @@ type input struct {
 // Opened prepares the sources of a restored task.
 func (e *engine) Opened(t *task.Task) error {
 	inc := t.Incarnation.(*txn.Incarnation)
-	o := newOwned(t.Partition, inc, t.Store.(store).Store)
+	o := e.newOwned(t.Partition, inc, t.Store.(store).Store)
 	for _, s := range t.Sources {
 		tr, err := offsets.New(s.Offset, s.Metadata, offsets.LeaderEpoch(s.LeaderEpoch))
 		if err != nil {
@@ -152,6 +162,7 @@ func (e *engine) Opened(t *task.Task) error {
 	e.mu.Lock()
 	e.owned[t.Partition] = o
 	e.mu.Unlock()
+	o.store.Heads(func(key, at string, next time.Time) { o.agenda.Add(key, e.until(o, at, next)) })
 	return nil
 }
 
@@ -340,7 +351,7 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 		return
 	}
 	if in.Topic == e.names.inbox {
-		if header(rec, deadletter.HeaderReplay) != nil {
+		if e.isReplay(rec) {
 			e.acceptReplayed(in, rec, b)
 			return
 		}
@@ -376,7 +387,7 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 			}
 		}
 	}
-	if why := e.unfit(in, rec); why != nil {
+	if why := e.unfit(rec); why != nil {
 		e.refuse(in, rec, h, why, b)
 		return
 	}
@@ -424,11 +435,11 @@ func (e *engine) unheard(in *input, flow string, outcome bool) {
 
 // unfit is why a record is refused for its size, or for what came of it; nil if
 // it is not.
-func (e *engine) unfit(in *input, rec *kgo.Record) *refusal {
+func (e *engine) unfit(rec *kgo.Record) *refusal {
 	if len(rec.Value) > e.cfg.MaxEventBytes {
 		return &refusal{reason: reasonTooBig, err: &tooBigError{len(rec.Value), e.cfg.MaxEventBytes}}
 	}
-	return e.unsayable(in, rec)
+	return e.unsayable(rec)
 }
 
 // tooFar is why an event is refused that has come too far from the start of its
@@ -442,8 +453,8 @@ func tooFar(ev *cloudevent.Event) *refusal {
 
 // unsayable is why a record is refused whose outputs the broker has refused
 // before, nil if it has not.
-func (e *engine) unsayable(in *input, rec *kgo.Record) *refusal {
-	n := e.poison.times(in.Topic, in.Partition, rec.Offset)
+func (e *engine) unsayable(rec *kgo.Record) *refusal {
+	n := e.poison.times(rec.Topic, rec.Partition, rec.Offset)
 	if n == 0 {
 		return nil
 	}

@@ -37,7 +37,7 @@ func bareEngine(t *testing.T) (*engine, *input) {
 		t.Fatal(err)
 	}
 	e.fence.Reopen()
-	o := newOwned(0, e.fence.Open(0), e.newStore())
+	o := e.newOwned(0, e.fence.Open(0), e.newStore())
 	in := &input{owned: o, Source: &txn.Source{Topic: "orders"}}
 	if in.Offsets, err = offsets.New(5, ""); err != nil {
 		t.Fatal(err)

@@ -128,12 +128,12 @@ func (e *engine) acceptPublished(in *input, rec *kgo.Record, b *batch) {
 		e.bury(in, rec, typ, &refusal{reason: reasonInvalid, err: err}, b)
 		return
 	}
-	if why := e.unsayable(in, rec); why != nil {
+	if why := e.unsayable(rec); why != nil {
 		e.bury(in, rec, typ, why, b)
 		return
 	}
 	e.metrics.consumed.Inc()
-	r.begin(e, in, rec, &hearing{event: d, handlers: []handler{startRun{d}}})
+	r.begin(e, in, rec, &hearing{event: d, handlers: []handler{startRun{d}}, passes: true})
 	b.run(r)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/prometheus/client_golang/prometheus"
@@ -282,6 +283,21 @@ type status struct {
 	inFlightBytes int64
 	overdue       map[string]int // attempts that outlive their timeout, by step
 	stuck         int            // compensations that failed and are repeated
+	parked        map[string]int // events by the step at which they stand, "" for those behind others
+	parkedFlows   int
+	parkedSince   time.Time // the oldest head of a queue; zero: nothing is parked
+}
+
+// add adds what is parked in a task.
+func (s *status) add(p journal.Parking) {
+	for at, n := range p.At {
+		s.parked[at] += n
+	}
+	s.parkedFlows += p.Flows
+	s.stuck += p.Undo
+	if s.parkedSince.IsZero() || p.Oldest.Before(s.parkedSince) {
+		s.parkedSince = p.Oldest
+	}
 }
 
 // statusSource is the engine, as seen by the admin server and the metrics.
@@ -310,7 +326,7 @@ func (m *metrics) status() status {
 type statusCollector struct {
 	status func() status
 
-	ready, tasks, restore, flows, bytes, beyond, inFlight, inFlightBytes, overdue, stuck *prometheus.Desc
+	ready, tasks, restore, flows, bytes, beyond, inFlight, inFlightBytes, overdue, stuck, parked, parkedFlows, parkedOldest *prometheus.Desc
 }
 
 func newStatusCollector(f func() status) *statusCollector {
@@ -329,12 +345,15 @@ func newStatusCollector(f func() status) *statusCollector {
 		inFlightBytes: desc("in_flight_bytes", "Size of the records read and not committed yet."),
 		overdue:       desc("overdue_handlers", "Attempts that outlive their timeout and block their flow.", "step"),
 		stuck:         desc("stuck_compensations", "Compensations that failed and are repeated until they succeed."),
+		parked:        desc("parked_events", "Events parked, by the step at which they wait for another attempt; of no step: behind such events.", "step"),
+		parkedFlows:   desc("parked_flows", "Flows of which events are parked."),
+		parkedOldest:  desc("parked_oldest_seconds", "For how long the event has been parked that waits the longest for its success; 0: none is."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck} {
+	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck, c.parked, c.parkedFlows, c.parkedOldest} {
 		ch <- d
 	}
 }
@@ -367,6 +386,15 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.overdue, float64(n), step)
 	}
 	gauge(c.stuck, float64(s.stuck))
+	for step, n := range s.parked {
+		gauge(c.parked, float64(n), step)
+	}
+	gauge(c.parkedFlows, float64(s.parkedFlows))
+	oldest := 0.0
+	if !s.parkedSince.IsZero() {
+		oldest = max(0, time.Since(s.parkedSince).Seconds())
+	}
+	gauge(c.parkedOldest, oldest)
 }
 
 // clientMetrics measures all Kafka clients of one kind together, whatever their

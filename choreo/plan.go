@@ -39,6 +39,7 @@ type hearing struct {
 	event    *eventDecl
 	handlers []handler
 	stateful bool // some handler keeps flow state: the record must reach the flow's task
+	passes   bool // it waits behind no parked event
 }
 
 // handler is one declaration's part in an event.
@@ -59,6 +60,7 @@ type policy struct {
 const (
 	defaultTasks    = 8
 	defaultAttempts = 5
+	defaultInPlace  = 3
 	defaultFirst    = 100 * time.Millisecond
 	defaultMax      = 30 * time.Second
 	defaultTimeout  = 30 * time.Second

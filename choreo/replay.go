@@ -54,24 +54,17 @@ func (e *engine) acceptReplayed(in *input, sent *kgo.Record, b *batch) {
 	e.metrics.consumed.Inc()
 	r := b.newRun()
 	rec := b.keep(r, sent)
-	again, err := deadletter.ReadReplay(rec)
-	if err == nil && again.Letter.Topic != e.names.dlq {
-		err = fmt.Errorf("it replays %s, which is none of this service's dead letters", again.Letter)
-	}
+	again, err := e.readReplay(rec)
 	if err != nil {
 		e.bury(in, rec, "", &refusal{reason: reasonInvalid, err: err}, b)
 		return
 	}
 	rec.Key = again.Key // so that it is the original
 	r.replay = &replay{Replay: again}
-	h, why := e.judge(in, rec, &r.event, &r.replay.Replay)
-	if why != nil {
-		r.event.Outcome = "" // it is not heard
-		h = &hearing{event: &eventDecl{}, handlers: []handler{refusedRun{why}}}
-	}
-	r.begin(e, in, rec, &hearing{event: h.event, handlers: slices.Concat([]handler{replayBegin{}}, h.handlers, []handler{replayEnd{}})})
+	h, refused := e.hearAgain(rec, r)
+	r.begin(e, in, rec, h.marked(replayBegin{}))
 	r.size, r.key = size(sent), r.flow
-	if why != nil {
+	if refused {
 		r.flow = string(sent.Key) // of what cannot be read no better is known
 		r.key = r.flow
 	} else if home := txn.Partition([]byte(r.flow), e.plan.tasks); home != in.owned.partition {
@@ -81,9 +74,66 @@ func (e *engine) acceptReplayed(in *input, sent *kgo.Record, b *batch) {
 	b.run(r)
 }
 
+// isReplay reports whether a record replays a dead letter. Elsewhere than in the
+// inbox anybody may have set the header.
+func (e *engine) isReplay(rec *kgo.Record) bool {
+	return rec.Topic == e.names.inbox && header(rec, deadletter.HeaderReplay) != nil
+}
+
+func (e *engine) readReplay(rec *kgo.Record) (deadletter.Replay, error) {
+	again, err := deadletter.ReadReplay(rec)
+	if err == nil && again.Letter.Topic != e.names.dlq {
+		err = fmt.Errorf("it replays %s, which is none of this service's dead letters", again.Letter)
+	}
+	return again, err
+}
+
+// hearAgain reads a replayed event into the run and finds its handlers; one that
+// is refused has a handler that makes it a dead letter again.
+func (e *engine) hearAgain(rec *kgo.Record, r *run) (h *hearing, refused bool) {
+	h, why := e.judge(rec, &r.event, &r.replay.Replay)
+	if why != nil {
+		r.event.Outcome = "" // it is not heard
+		return &hearing{event: &eventDecl{}, handlers: []handler{refusedRun{why}}}, true
+	}
+	return h, false
+}
+
+// marked is the hearing between the first handlers of a replay and the last one.
+func (h *hearing) marked(first ...handler) *hearing {
+	return &hearing{event: h.event, handlers: slices.Concat(first, h.handlers, []handler{replayEnd{}}), passes: h.passes}
+}
+
+// resumeReplay goes on with a replay from the queue of its key. One that has
+// waited behind other events has not begun; another replay of its letter may have
+// been among those.
+func (r *run) resumeReplay(e *engine, o *owned, key string, p journal.Parked, t journal.Retry) {
+	again, err := e.readReplay(p.Record)
+	if err != nil { // it was read before, by another version
+		r.begin(e, o.timer, p.Record, &hearing{event: &eventDecl{}})
+		r.goOn(key, p, t)
+		r.abandon(p.At, &refusal{reason: reasonInvalid, err: err})
+		return
+	}
+	r.replay = &replay{Replay: again, failed: p.Failed, cancelled: p.Cancelled}
+	h, refused := e.hearAgain(p.Record, r)
+	r.begin(e, o.timer, p.Record, h)
+	r.goOn(key, p, t)
+	if refused {
+		r.flow = key
+	} else {
+		h = r.rest(h, p)
+	}
+	if p.At == "" {
+		r.hears = h.marked(replayBegin{})
+	} else {
+		r.hears = h.marked()
+	}
+}
+
 // judge reads a replayed event and finds the handlers it is for, or says why it
 // is a dead letter again.
-func (e *engine) judge(in *input, rec *kgo.Record, ev *cloudevent.Event, again *deadletter.Replay) (*hearing, *refusal) {
+func (e *engine) judge(rec *kgo.Record, ev *cloudevent.Event, again *deadletter.Replay) (*hearing, *refusal) {
 	view := cloudevent.ViewOf(rec)
 	if err := view.Read(ev); err != nil {
 		return nil, &refusal{reason: reasonInvalid, err: err}
@@ -92,7 +142,7 @@ func (e *engine) judge(in *input, rec *kgo.Record, ev *cloudevent.Event, again *
 	// The header counts only where the inbox's writers have set it.
 	if header(rec, headerPublish) != nil && strings.HasPrefix(again.Origin, e.names.inbox+"/") {
 		if d := e.plan.start(ev.Type); d != nil {
-			h = &hearing{event: d, handlers: []handler{startRun{d}}}
+			h = &hearing{event: d, handlers: []handler{startRun{d}}, passes: true}
 		}
 	} else if all := e.plan.hears[ev.Type]; all != nil {
 		if h = all.only(again.Step); h != nil && again.Step != "" {
@@ -102,7 +152,7 @@ func (e *engine) judge(in *input, rec *kgo.Record, ev *cloudevent.Event, again *
 	if h == nil {
 		return nil, &refusal{reason: reasonNotHeard, err: notHeard(ev.Type, again.Step)}
 	}
-	if why := e.unfit(in, rec); why != nil {
+	if why := e.unfit(rec); why != nil {
 		return nil, why
 	}
 	return h, tooFar(ev)
@@ -150,7 +200,7 @@ func (refusedRun) name() string     { return "" }
 func (refusedRun) settings() policy { return policy{} }
 
 func (x refusedRun) handle(r *run) verdict {
-	r.bury(letter{step: r.replay.Step, reason: x.reason, err: x.err, truncate: x.truncate})
+	r.bury(letter{step: r.replay.Step, reason: x.reason, attempts: r.attempt, err: x.err, truncate: x.truncate})
 	return done
 }
 

@@ -304,8 +304,12 @@ func (e *engine) idle(ctx context.Context) error {
 
 // pipelineFailed is told that nothing in memory is to be trusted any more.
 func (e *engine) pipelineFailed(cause error) {
-	if large, ok := errors.AsType[*txn.RecordTooLargeError](cause); ok && large.Result != nil && large.Result.Source != nil {
-		e.poison.add(large.Result.Source.Topic, large.Result.Source.Partition, large.Result.Offset)
+	if large, ok := errors.AsType[*txn.RecordTooLargeError](cause); ok && large.Result != nil {
+		if r, ok := large.Result.Done.(*run); ok {
+			e.poison.add(r.rec.Topic, r.rec.Partition, r.rec.Offset)
+		} else if s := large.Result.Source; s != nil {
+			e.poison.add(s.Topic, s.Partition, large.Result.Offset)
+		}
 	}
 	e.owner.PipelineFailed(cause)
 }

@@ -51,13 +51,21 @@ type Step[In, Out any] struct {
 // Retry says how often and how long a failing attempt is repeated. Later
 // events of the flow wait meanwhile, other flows pass. Waits grow
 // exponentially from First to Max with full jitter. Zero fields take the
-// defaults: 5 attempts, First 100 ms, Max 30 s, no limit of time.
+// defaults: 5 attempts, 3 of them in place, First 100 ms, Max 30 s, no limit of
+// time.
 //
-// Compensations take First and Max from it and are retried for ever. Attempts
-// are counted anew after a restart of the process.
+// After the attempts in place the event is parked: it waits in the service's
+// journal, and those of its flow behind it, so that nothing else has to. The
+// attempts are counted on over restarts, to the last one that was committed;
+// those in place are counted anew.
+//
+// Compensations take InPlace, First and Max from it and are retried for ever.
 type Retry struct {
 	// Attempts is the number of attempts in all; 1 is no retry.
 	Attempts int
+	// InPlace is how many of them are made before the event is parked. As many
+	// as Attempts: it never is, unless it is a compensation.
+	InPlace int
 	// First and Max bound the wait between two attempts.
 	First, Max time.Duration
 	// Over ends the retries when this much time has passed since the first

@@ -159,6 +159,9 @@ func (p *plan) validateRetry(kind, name string, x policy) {
 	if r.Attempts < 0 {
 		p.mistake("%s %q: Retry.Attempts is %d; it must be at least 1, or 0 for the default of %d", kind, name, r.Attempts, defaultAttempts)
 	}
+	if full := r.withDefaults(); r.InPlace < 0 || r.Attempts >= 0 && full.InPlace > full.Attempts {
+		p.mistake("%s %q: Retry.InPlace is %d; it must be 1 to Retry.Attempts, %d, or 0 for the default of %d", kind, name, r.InPlace, full.Attempts, defaultInPlace)
+	}
 	for _, d := range []struct {
 		field string
 		value time.Duration
@@ -175,6 +178,9 @@ func (p *plan) validateRetry(kind, name string, x policy) {
 func (r Retry) withDefaults() Retry {
 	if r.Attempts == 0 {
 		r.Attempts = defaultAttempts
+	}
+	if r.InPlace == 0 {
+		r.InPlace = min(defaultInPlace, r.Attempts)
 	}
 	if r.First == 0 {
 		r.First = defaultFirst

@@ -91,6 +91,8 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 			s.Retry = Retry{Attempts: -1, First: -time.Second, Max: -1, Over: -1}
 			s.Timeout = -1
 		})}, []string{"Retry.Attempts is -1", "Retry.First is -1s", "Retry.Max is -1ns", "Retry.Over is -1ns", "Timeout is -1ns"}},
+		{"more attempts in place than in all", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 3, InPlace: 4} })}, []string{"Retry.InPlace is 4; it must be 1 to Retry.Attempts, 3"}},
+		{"fewer attempts in place than none", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{InPlace: -1} })}, []string{"Retry.InPlace is -1"}},
 		{"first wait above the longest", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{First: time.Minute, Max: time.Second} })}, []string{"longer than Retry.Max"}},
 		{"a state that never changes", []Declaration{&State[in]{Name: "s"}}, []string{"never changes"}},
 		{"a transition twice", []Declaration{&State[in]{Name: "s", When: []Transition[in]{

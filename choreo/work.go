@@ -43,9 +43,12 @@ type run struct {
 	emissions Emissions     // what the reaction's last attempt returned
 	undoing   []journal.Run // what is left to undo
 	trigger   *cloudevent.Event
-	undoes    string // idempotency key of the run being undone
-	answered  bool   // an undo's event answers the trigger
-	doing     string // doingDo or doingUndo
+	undoes    string   // idempotency key of the run being undone
+	answered  bool     // an undo's event answers the trigger
+	failed    *failure // of the last attempt, if there is to be another
+	place     *place   // in the queue of the key
+	parked    bool     // the event goes on from the journal
+	doing     string   // doingDo or doingUndo
 
 	replay *replay // nil unless a dead letter is replayed
 
@@ -142,6 +145,11 @@ func (r *run) Run() time.Duration {
 		r.unwatch()
 		r.unwatch = nil
 	}
+	if r.mustQueue() {
+		if wait, queued := r.queue(); queued {
+			return wait
+		}
+	}
 	for ; r.next < len(r.hears.handlers); r.next++ {
 		if !r.in.owned.inc.Standing() {
 			r.drop()
@@ -158,6 +166,9 @@ func (r *run) Run() time.Duration {
 			r.drop()
 			return sched.Done
 		default:
+			if r.park(h, time.Duration(v)) {
+				return sched.Done
+			}
 			r.wakeWhenLost()
 			return time.Duration(v)
 		}
@@ -180,11 +191,16 @@ func (r *run) finish() {
 	if r.event.Outcome != "" || r.hears.event.Outcome != NotAnOutcome {
 		r.ended = true
 	}
-	for _, c := range r.changes {
-		r.records = append(r.records, c.Record(r.e.names.journal, r.in.owned.partition, r.at))
-	}
+	r.leave()
 	if r.ended {
 		r.in.owned.store.Ended(r.flow, time.Now())
+	}
+	r.submit()
+}
+
+func (r *run) submit() {
+	for _, c := range r.changes {
+		r.records = append(r.records, c.Record(r.e.names.journal, r.in.owned.partition, r.at))
 	}
 	r.result = txn.Result{Inc: r.in.owned.inc, Source: r.in.Source, Offset: r.rec.Offset, Records: r.records, Done: r}
 	r.e.pipe.Submit(&r.result)
@@ -193,17 +209,25 @@ func (r *run) finish() {
 // drop gives up an event whose task is no longer ours.
 func (r *run) drop() {
 	r.e.stuck.remove(r)
-	r.e.room.give(r.size)
+	r.giveRoom()
+}
+
+func (r *run) giveRoom() {
+	if !r.resumed() {
+		r.e.room.give(r.size)
+	}
 }
 
 // Done is told by the pipeline what became of the result.
 func (r *run) Done(committed bool) {
-	r.e.room.give(r.size)
+	r.giveRoom()
 	if !committed {
 		return
 	}
 	r.forget()
-	r.e.metrics.lag.Observe(time.Since(r.rec.Timestamp).Seconds())
+	if !r.parked {
+		r.e.metrics.lag.Observe(time.Since(r.rec.Timestamp).Seconds())
+	}
 	if len(r.changes) > 0 {
 		r.in.owned.store.Commit(r.changes...)
 		r.e.watchers.wake(r.flow)
@@ -389,8 +413,9 @@ func (r *run) left() bool { return !r.in.owned.inc.Standing() }
 
 // again says when the next attempt is due, or that there is none. Waits have
 // full jitter, so that flows which failed together do not return together.
-func (r *run) again(p Retry, forever bool) (verdict, bool) {
+func (r *run) again(p Retry, err error, forever bool) (verdict, bool) {
 	p = p.withDefaults()
+	r.failed = &failure{err, r.attempt < p.InPlace, forever}
 	if !forever {
 		if r.attempt >= p.Attempts || p.Over > 0 && time.Since(r.began) >= p.Over {
 			return 0, false

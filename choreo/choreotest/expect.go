@@ -244,6 +244,9 @@ func (s *Service) behind(ctx context.Context) (string, error) {
 			}
 		}
 	}
+	if flow, parked := s.parked.any(); parked {
+		return fmt.Sprintf("an event of flow %q, which is parked", flow), nil
+	}
 	return "", nil
 }
 

@@ -104,10 +104,11 @@ type observer struct {
 	records []*kgo.Record              // in the order of reading: each partition's in its order
 	next    map[string]map[int32]int64 // by topic and partition, the offset after the last one read
 	ended   map[string]bool            // flows that have ended or show as stuck
+	parked  parkedEvents
 }
 
 func (w *World) observe() (*observer, error) {
-	o := &observer{done: make(chan struct{}), kinds: map[string]topic{}, next: map[string]map[int32]int64{}, ended: map[string]bool{}}
+	o := &observer{done: make(chan struct{}), kinds: map[string]topic{}, next: map[string]map[int32]int64{}, ended: map[string]bool{}, parked: parkedEvents{}}
 	var names []string
 	for _, t := range w.sim.topics() {
 		names = append(names, t.name)
@@ -157,6 +158,8 @@ func (o *observer) take(recs []*kgo.Record) {
 			if v := cloudevent.ViewOf(rec); len(v.Outcome()) > 0 {
 				o.ended[flowOfRecord(rec)] = true
 			}
+		case journalTopic:
+			o.parked.take(rec)
 		case deadLetterTopic:
 			if !deadletter.IsMark(rec) {
 				o.ended[flowOfRecord(rec)] = true
@@ -199,6 +202,13 @@ func (o *observer) letters(topic, flow string) (all []*kgo.Record) {
 	}
 	slices.Reverse(all)
 	return all
+}
+
+// waiting is the flow of some event that is parked, if there is one.
+func (o *observer) waiting() (flow string, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.parked.any()
 }
 
 // over reports whether a flow has ended or shows as stuck.

@@ -36,6 +36,7 @@ type Service struct {
 	flows   map[string]*flow           // by correlation id
 	read    map[string]map[int32]int64 // by topic and partition, the offset after the last one read
 	marks   map[deadletter.Position][]deadletter.Outcome
+	parked  parkedEvents
 }
 
 // flow is what was seen of one flow, in the order of the events' times.
@@ -96,7 +97,7 @@ func Start(t testing.TB, svc *choreo.Service, options ...Option) *Service {
 	s := &Service{
 		t: t, svc: svc, patience: own.patience, brokers: cfg.Brokers,
 		changed: make(chan struct{}), flows: map[string]*flow{}, read: map[string]map[int32]int64{},
-		marks: map[deadletter.Position][]deadletter.Outcome{},
+		marks: map[deadletter.Position][]deadletter.Outcome{}, parked: parkedEvents{},
 	}
 	contract, err := svc.Contract()
 	if err != nil {
@@ -109,7 +110,7 @@ func Start(t testing.TB, svc *choreo.Service, options ...Option) *Service {
 	for _, h := range contract.Says {
 		s.topics = append(s.topics, h.Topic)
 	}
-	s.topics = append(s.topics, svc.Name()+".dlq")
+	s.topics = append(s.topics, svc.Name()+".dlq", svc.Name()+".journal")
 	slices.Sort(s.topics)
 	s.topics = slices.Compact(s.topics)
 	s.connect()
@@ -186,6 +187,10 @@ func (s *Service) see(recs []*kgo.Record) {
 		}
 		s.read[rec.Topic][rec.Partition] = rec.Offset + 1
 		if rec.Attrs.IsControl() {
+			continue
+		}
+		if rec.Topic == s.svc.Name()+".journal" {
+			s.parked.take(rec)
 			continue
 		}
 		if rec.Topic == s.svc.Name()+".dlq" {

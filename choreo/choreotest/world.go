@@ -267,6 +267,9 @@ func (w *World) behind() (string, error) {
 			}
 		}
 	}
+	if flow, parked := w.see.waiting(); parked {
+		return fmt.Sprintf("an event of flow %q is parked", flow), nil
+	}
 	return "", nil
 }
 

@@ -276,7 +276,7 @@ func (s *Store) begin(flow string, i id, room int) []byte {
 // finish folds the value that follows the key, and makes the change of both. A record
 // over the limit changes nothing.
 func (s *Store) finish(flow int, i id, key int, b []byte, at time.Time) (Change, error) {
-	if len(b) > s.maxRecord && i.kind != kindRetry {
+	if len(b) > s.maxRecord && !s.mayExceed(string(b[:flow]), i) {
 		return Change{}, &TooLargeError{Flow: string(b[:flow]), Slot: string(b[flow+1 : key]), Size: len(b), Limit: s.maxRecord}
 	}
 	f, before, problem := s.fold(b[:flow], i, false, seconds(at), b[key:])

@@ -24,7 +24,7 @@ func TestFormatStaysAsItIs(t *testing.T) {
 		By:  trigger,
 	}
 	const eventKey, eventHex, triggerHex = "kMoRP2t-2GaTmJO6QB9aPQ", "90ca113f6b7ed866939893ba401f5a3d", "5d2efcde47016a96642c54b61852f660"
-	parked := Parked{At: "ship", Done: []string{"mail"}, Alone: true, Record: &kgo.Record{
+	parked := Parked{At: "ship", Done: []string{"mail"}, Answered: true, Record: &kgo.Record{
 		Topic: "orders", Partition: 3, Offset: 300, Timestamp: time.UnixMilli(1000), Key: []byte("k"), Value: []byte{},
 		Headers: []kgo.RecordHeader{{Key: "ce_id", Value: []byte("1")}, {Key: "x"}},
 	}}
@@ -46,10 +46,12 @@ func TestFormatStaysAsItIs(t *testing.T) {
 		{"seen", must(s.PutSeen("f", event, 0x0102030405060708, start)), "f\x00seen",
 			"01" + eventHex + "0102030405060708"},
 		{"parked", must(s.Park("f", parked, start)), "f\x00parked/0000000100000000",
-			"01" + "01" + "0873686970" + "01" + "086d61696c" + "0c6f7264657273" + "03" + "ac02" + "e807" +
+			"01" + "02" + "0873686970" + "01" + "086d61696c" + "0c6f7264657273" + "03" + "ac02" + "e807" +
 				"02" + "0a63655f6964" + "0231" + "0278" + "00" + "026b" + "01"},
-		{"parked before it", must(s.ParkFirst("f", Parked{Answered: true, Record: &kgo.Record{Timestamp: time.UnixMilli(0)}}, start)), "f\x00parked/00000000ffffffff",
-			"01" + "02" + "00" + "00" + "00" + "00" + "00" + "00" + "00" + "00" + "00"},
+		{"parked before it", must(s.Park("f", Parked{Alone: true, Answered: true, Record: &kgo.Record{Timestamp: time.UnixMilli(0)}}, start)), "f\x00parked/00000000ffffffff",
+			"01" + "03" + "00" + "00" + "00" + "00" + "00" + "00" + "00" + "00" + "00"},
+		{"parked replay", must(s.Park("f", Parked{Failed: true, Cancelled: true, Record: &kgo.Record{Timestamp: time.UnixMilli(0)}}, start)), "f\x00parked/0000000100000001",
+			"01" + "0c" + "00" + "00" + "00" + "00" + "00" + "00" + "00" + "00" + "00"},
 		{"retry", s.PutRetry("f", Retry{Seq: 300, Attempts: 3, Began: time.UnixMilli(1), Next: time.UnixMilli(2), Undo: true, Error: "no"}, start), "f\x00retry",
 			"01" + "01" + "ac02" + "03" + "01" + "02" + "046e6f"},
 		{"input", s.PutBegun("or/ders", 7, TopicID{0xab}), "\x00input/or/ders/7",
@@ -110,7 +112,7 @@ func TestWhatCannotBeReadStopsTheTask(t *testing.T) {
 		{"parked at a place too long", "f\x00parked/0000000100000000f", good, new(*FormatError), []string{"names no place"}},
 		{"parked at an unknown handler", "f\x00parked/0000000100000000", parkedAt("bill"), new(*UnknownNameError), []string{`handler "bill"`, "Formerly"}},
 		{"parked by a newer version", "f\x00parked/0000000100000000", append([]byte{2}, parkedAt("ship")[1:]...), new(*FormatError), []string{"version 2 is newer than 1"}},
-		{"parked with a flag of a later version", "f\x00parked/0000000100000000", append([]byte{1, 4}, parkedAt("ship")[2:]...), new(*FormatError), []string{"damaged"}},
+		{"parked with a flag of a later version", "f\x00parked/0000000100000000", append([]byte{1, 16}, parkedAt("ship")[2:]...), new(*FormatError), []string{"damaged"}},
 		{"retry with a flag of a later version", "f\x00retry", []byte{1, 2, 0, 0, 0, 0, 0}, new(*FormatError), []string{"damaged"}},
 		{"nearly a known kind", "f\x00seen/x", good, new(*UnknownSlotError), nil},
 		{"unknown step", "f\x00run/bill/" + event, good, new(*UnknownNameError), []string{`step "bill"`, "Formerly"}},

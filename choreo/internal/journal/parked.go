@@ -13,7 +13,7 @@ import (
 // flow for most events; it has the queue's slots as a flow has the others.
 type Parked struct {
 	// Seq is its place in the queue: the event with the lowest one is the head,
-	// the only one that is tried. Set by Park and ParkFirst.
+	// the only one that is tried. 0 is for Park to give it one.
 	Seq uint64
 	// At is the handler that has failed on it; "": none was tried since it is parked.
 	At string
@@ -24,6 +24,9 @@ type Parked struct {
 	Alone bool
 	// Answered says that its compensation has been answered already.
 	Answered bool
+	// Failed and Cancelled are what a replay has come to so far: a handler has
+	// made another dead letter of it, or its step is cancelled.
+	Failed, Cancelled bool
 	// Record is the event as it was read: topic, partition, offset, timestamp to
 	// the millisecond, key, headers, value.
 	Record *kgo.Record
@@ -52,9 +55,11 @@ type Parking struct {
 const firstSeq = 1 << 32
 
 const (
-	parkedAlone    = 1
-	parkedAnswered = 2
-	retryUndo      = 1
+	parkedAlone     = 1
+	parkedAnswered  = 2
+	parkedFailed    = 4
+	parkedCancelled = 8
+	retryUndo       = 1
 )
 
 func parkedID(seq uint64) id {
@@ -88,34 +93,32 @@ func (s *Store) Waiting(flow string) int {
 // Parked is how many events of the task are parked.
 func (s *Store) Parked() int { return int(s.parked.Load()) }
 
-// Park puts an event at the end of its key's queue.
+// Park puts an event into its key's queue: one without a place at the end, or
+// before all others if it is parked alone; one that has a place stays there, and
+// may grow beyond the limit for records by the names of handlers.
 func (s *Store) Park(flow string, p Parked, at time.Time) (Change, error) {
-	return s.park(flow, p, at, false)
-}
-
-// ParkFirst puts an event before all others of its key's queue.
-func (s *Store) ParkFirst(flow string, p Parked, at time.Time) (Change, error) {
-	return s.park(flow, p, at, true)
-}
-
-func (s *Store) park(flow string, p Parked, at time.Time, first bool) (Change, error) {
 	if present, ok := s.names.handler(p.At); !ok || present != p.At {
 		panic(fmt.Sprintf("journal: handler %q is not declared", p.At))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.Seq = firstSeq
-	if f := s.flows[flow]; f != nil {
-		if q := f.queue(); len(q) > 0 && first {
-			p.Seq = q[0].id().seq() - 1
-		} else if len(q) > 0 {
-			p.Seq = q[len(q)-1].id().seq() + 1
+	if p.Seq == 0 {
+		p.Seq = firstSeq
+		if f := s.flows[flow]; f != nil {
+			if q := f.queue(); len(q) > 0 && p.Alone {
+				p.Seq = q[0].id().seq() - 1
+			} else if len(q) > 0 {
+				p.Seq = q[len(q)-1].id().seq() + 1
+			}
 		}
 	}
 	i := parkedID(p.Seq)
 	b := s.begin(flow, i, parkedSize(&p))
 	return s.finish(len(flow), i, len(b), appendParked(append(b, version), &p), at)
 }
+
+// Seq is the place of a parked event that was changed.
+func (c Change) Seq() uint64 { return c.id.seq() }
 
 // PutRetry remembers an attempt on the head of a queue. It is small whatever
 // the event is, so it never fails.
@@ -150,24 +153,26 @@ func (s *Store) Head(flow string) (Parked, Retry, bool) {
 	return p, Retry{}, true
 }
 
-// Standing is the first event of a key's queue that stands at a handler.
-func (s *Store) Standing(flow, handler string) (Parked, bool) {
+// Standing are the events of a key's queue that stand at a handler, in order.
+func (s *Store) Standing(flow, handler string) (all []Parked) {
+	if s.parked.Load() == 0 {
+		return nil
+	}
 	s.mu.RLock()
 	f, texts := s.flows[flow], s.table.texts
-	var own slot
+	var own []slot
 	if s.queues[f] > 0 {
 		for _, each := range f.queue() {
 			if s.standsAt(each) == handler {
-				own = each
-				break
+				own = append(own, each)
 			}
 		}
 	}
 	s.mu.RUnlock()
-	if own == "" {
-		return Parked{}, false
+	for _, each := range own {
+		all = append(all, s.readParked(each, texts))
 	}
-	return s.readParked(own, texts), true
+	return all
 }
 
 // Unpark takes an event out of its key's queue, and forgets its attempts.
@@ -200,19 +205,20 @@ func (s *Store) drop(changes []Change, flow string, i id) []Change {
 	return append(changes, c)
 }
 
-// Heads calls do for every key that has a queue, with the time of its head's
-// next attempt: zero if none was made.
-func (s *Store) Heads(do func(flow string, next time.Time)) {
+// Heads calls do for every key that has a queue, with the handler at which its
+// head stands and the time of its next attempt: zero if none was made.
+func (s *Store) Heads(do func(flow, at string, next time.Time)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for f := range s.queues {
+		head := f.queue()[0]
 		var next time.Time
 		if retry := s.peek(f.id, id{kind: kindRetry}); retry != "" {
-			if r := readRetry(retry.body()); r.Seq == f.queue()[0].id().seq() {
+			if r := readRetry(retry.body()); r.Seq == head.id().seq() {
 				next = r.Next
 			}
 		}
-		do(f.id, next)
+		do(f.id, s.standsAt(head), next)
 	}
 }
 
@@ -235,6 +241,12 @@ func (s *Store) Parking(full int) Parking {
 		p.Oldest = time.Unix(int64(oldest), 0)
 	}
 	return p
+}
+
+// mayExceed reports whether a slot is written whatever its size: it is small, or
+// it is there already and grows by little.
+func (s *Store) mayExceed(flow string, i id) bool {
+	return i.kind == kindRetry || i.kind == kindParked && s.peek(flow, i) != ""
 }
 
 // count notes that a slot has come (1) or goes (-1).
@@ -310,7 +322,7 @@ func appendBytes(b, data []byte) []byte {
 }
 
 func appendParked(b []byte, p *Parked) []byte {
-	b = append(b, flag(p.Alone)*parkedAlone|flag(p.Answered)*parkedAnswered)
+	b = append(b, flag(p.Alone)*parkedAlone|flag(p.Answered)*parkedAnswered|flag(p.Failed)*parkedFailed|flag(p.Cancelled)*parkedCancelled)
 	b = appendText(b, p.At)
 	b = binary.AppendUvarint(b, uint64(len(p.Done)))
 	for _, done := range p.Done {
@@ -357,7 +369,7 @@ func copyBytes(b []byte, r *reader[[]byte]) []byte {
 }
 
 func copyParked(b []byte, r *reader[[]byte], t *table) []byte {
-	b = append(b, r.flags(parkedAlone|parkedAnswered))
+	b = append(b, r.flags(parkedAlone|parkedAnswered|parkedFailed|parkedCancelled))
 	b = copyText(b, r, t)
 	n := r.limit(uint64(len(r.rest)))
 	b = binary.AppendUvarint(b, n)
@@ -398,7 +410,10 @@ func (r *reader[T]) time() time.Time { return time.UnixMilli(int64(r.uvarint()))
 func (s *Store) readParked(own slot, texts []string) Parked {
 	r := own.body()
 	flags := r.byte()
-	p := Parked{Seq: own.id().seq(), Alone: flags&parkedAlone != 0, Answered: flags&parkedAnswered != 0}
+	p := Parked{
+		Seq: own.id().seq(), Alone: flags&parkedAlone != 0, Answered: flags&parkedAnswered != 0,
+		Failed: flags&parkedFailed != 0, Cancelled: flags&parkedCancelled != 0,
+	}
 	p.At, _ = s.names.handler(r.text(texts))
 	if n := r.uvarint(); n > 0 {
 		p.Done = make([]string, n)

@@ -44,6 +44,7 @@ func drawParked(t *rapid.T, s *Store) Parked {
 	handlers := append([]string{"", "mail"}, s.names.step...)
 	p := Parked{
 		At: rapid.SampledFrom(handlers).Draw(t, "at"), Alone: rapid.Bool().Draw(t, "alone"), Answered: rapid.Bool().Draw(t, "answered"),
+		Failed: rapid.Bool().Draw(t, "failed"), Cancelled: rapid.Bool().Draw(t, "cancelled"),
 		Record: &kgo.Record{
 			Topic: rapid.SampledFrom([]string{"orders", "shop.order.placed.v1", ""}).Draw(t, "topic"), Partition: rapid.Int32Range(0, 1<<31-1).Draw(t, "partition"),
 			Offset: rapid.Int64Range(0, 1<<62).Draw(t, "offset"), Timestamp: time.UnixMilli(rapid.Int64Range(-1, 1<<45).Draw(t, "timestamp")),
@@ -74,14 +75,18 @@ func changeQueue(t *rapid.T, s *Store, flow string, at time.Time) []Change {
 	case what == 0 || len(before) == 0:
 		p := drawParked(t, s)
 		made = []Change{must(s.Park(flow, p, at))}
-		after := queueOf(s, flow)
-		p.Seq = after[len(after)-1].Seq
-		want = append(want, shown(p))
+		p.Seq = made[0].Seq()
+		if p.Alone {
+			want = append([]string{shown(p)}, want...)
+		} else {
+			want = append(want, shown(p))
+		}
 	case what == 1:
 		p := drawParked(t, s)
-		made = []Change{must(s.ParkFirst(flow, p, at))}
-		p.Seq = queueOf(s, flow)[0].Seq
-		want = append([]string{shown(p)}, want...)
+		k := rapid.IntRange(0, len(before)-1).Draw(t, "changed")
+		p.Seq = before[k].Seq
+		made = []Change{must(s.Park(flow, p, at))}
+		want[k] = shown(p)
 	case what == 2:
 		k := rapid.IntRange(0, len(before)-1).Draw(t, "unparked")
 		made = s.Unpark(flow, before[k].Seq)
@@ -128,8 +133,8 @@ func TestTheHandlerOfAParkedEventMayHaveBeenRenamed(t *testing.T) {
 	if err := s.Restored(); err != nil {
 		t.Fatal(err)
 	}
-	if p, ok := s.Standing("f", "authorize"); !ok || p.At != "authorize" {
-		t.Errorf("it stands at %q, %t", p.At, ok)
+	if at := s.Standing("f", "authorize"); len(at) != 1 || at[0].At != "authorize" {
+		t.Errorf("at it stand %+v", at)
 	}
 	if at := s.Parking(1).At; len(at) != 1 || at["authorize"] != 1 {
 		t.Errorf("parked are %v", at)
@@ -138,23 +143,23 @@ func TestTheHandlerOfAParkedEventMayHaveBeenRenamed(t *testing.T) {
 
 func TestAnAttemptCountsForItsOwnEventOnly(t *testing.T) {
 	s := New(config())
-	put := func(f func(string, Parked, time.Time) (Change, error), at string) {
-		must(f("f", Parked{At: at, Record: &kgo.Record{Timestamp: start}}, start))
+	put := func(at string, alone bool) {
+		must(s.Park("f", Parked{At: at, Alone: alone, Record: &kgo.Record{Timestamp: start}}, start))
 	}
-	put(s.Park, "ship")
+	put("ship", false)
 	head, _, _ := s.Head("f")
 	s.PutRetry("f", Retry{Seq: head.Seq, Attempts: 3, Undo: true}, start)
-	put(s.ParkFirst, "notify")
+	put("notify", true)
 	if p, r, ok := s.Head("f"); !ok || p.At != "notify" || r != (Retry{}) {
 		t.Errorf("the head stands at %q with %+v", p.At, r)
 	}
-	s.Heads(func(flow string, next time.Time) {
-		if flow != "f" || !next.IsZero() {
-			t.Errorf("the head of %q is due at %v", flow, next)
+	s.Heads(func(flow, at string, next time.Time) {
+		if flow != "f" || at != "notify" || !next.IsZero() {
+			t.Errorf("the head of %q, at %q, is due at %v", flow, at, next)
 		}
 	})
-	if p, ok := s.Standing("f", "ship"); !ok || p.Seq != head.Seq {
-		t.Errorf("what stands behind it is %+v, %t", p, ok)
+	if at := s.Standing("f", "ship"); len(at) != 1 || at[0].Seq != head.Seq {
+		t.Errorf("behind it stand %+v", at)
 	}
 	if made := s.Unpark("f", head.Seq); len(made) != 2 || s.Parking(1).Undo != 0 {
 		t.Errorf("%d records delete an event and its attempts, %d compensations fail", len(made), s.Parking(1).Undo)

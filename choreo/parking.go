@@ -1,0 +1,416 @@
+package choreo
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
+	"github.com/choreography-go/choreography/choreo/internal/sched"
+)
+
+// An event whose attempts fail is parked: it goes into a queue in the journal,
+// its offset is finished, and its next attempts are made from there. Later
+// events of its key, by which the scheduler orders them, queue behind it; other
+// keys pass. Only the head of a queue is ever tried, and its queue is worked off
+// in order once it is done.
+//
+// Whatever changes a queue is an item of the scheduler under the queue's key, so
+// nothing happens to it twice at once. Somebody always looks after a queue that
+// is not empty: the agenda has its key at the time of the head's next attempt, or
+// an item of the key is at work or waits.
+
+// place is the place of a run's event in the queue of its key.
+type place struct {
+	seq   uint64   // 0: it is not from the queue, and will go before all others
+	done  []string // handlers that were through with it before
+	alone bool     // for one handler only
+	at    string   // the handler at which it stands, as the queue has it
+	reply bool     // run.answered, as the queue has it
+}
+
+// failure is why a handler asks to be called again.
+type failure struct {
+	err     error
+	inPlace bool // not yet tried in place as often as it may be
+	undo    bool // of a compensation
+}
+
+// resumed reports whether the run is one from the queue. It has no source and
+// takes no room.
+func (r *run) resumed() bool { return r.place != nil && r.place.seq != 0 }
+
+// mustQueue reports whether other events of the run's key are to be done first.
+func (r *run) mustQueue() bool {
+	return r.next == 0 && r.attempt == 0 && r.place == nil && !r.hears.passes && r.store().Waiting(r.key) > 0
+}
+
+// queue puts the event behind those that are parked under its key; then it has
+// returned true. A compensation goes ahead of the attempts that it overtakes, and
+// only what other handlers have to do with its event is queued. Without room in
+// the queue the event waits where it is, and the queue is worked off first.
+func (r *run) queue() (wait time.Duration, queued bool) {
+	o := r.in.owned
+	rest := journal.Parked{Record: r.rec}
+	if h := r.overtaking(); h != nil {
+		rest.Done = []string{h.name()}
+		var err error
+		if r.replay == nil && len(r.hears.handlers) > 1 {
+			err = r.enqueue(rest)
+		}
+		if err == nil {
+			r.place = &place{alone: true}
+			if r.replay == nil {
+				r.hears = &hearing{event: r.hears.event, handlers: []handler{h}, stateful: true}
+			}
+			return 0, false
+		}
+	} else if r.e.mayPark(o, r.key) && r.enqueue(rest) == nil {
+		r.putOff()
+		return sched.Done, true
+	}
+	switch wait = r.e.resume(o, r.key); {
+	case !o.inc.Standing():
+		r.drop()
+		return sched.Done, true
+	case wait < 0: // the service stops
+		wait = time.Second
+	default:
+		o.agenda.Add(r.key, wait) // this event may leave the queue to itself meanwhile
+	}
+	r.wakeWhenLost()
+	return wait, true
+}
+
+// enqueue puts something at the end of the queue.
+func (r *run) enqueue(p journal.Parked) error {
+	c, err := r.store().Park(r.key, p, r.now())
+	if err != nil {
+		return fmt.Errorf("park an event: %w", err)
+	}
+	r.changes = append(r.changes, c)
+	return nil
+}
+
+// overtaking is the handler whose step has attempts parked that the event
+// cancels, nil if there is none. Of replays only those overtake that are for that
+// step alone, since a replay is marked once, for all its handlers.
+func (r *run) overtaking() handler {
+	if r.replay != nil && r.replay.Step == "" {
+		return nil
+	}
+	for _, h := range r.hears.handlers {
+		if t, ok := h.(*stepTrigger); ok && t.overtakes(r) {
+			return h
+		}
+	}
+	return nil
+}
+
+// overtakes reports whether the step's attempts are parked, and no other
+// compensation of it is.
+func (s *stepTrigger) overtakes(r *run) bool {
+	if _, cancelled := r.store().Cancelled(r.flow, s.step); cancelled {
+		return false
+	}
+	parked := r.store().Standing(r.key, s.step)
+	if len(parked) == 0 {
+		return false
+	}
+	_, is := s.runOf(parked[0])
+	return is
+}
+
+// interrupted is the run whose attempts are parked: what came of them is not
+// known.
+func (s *stepTrigger) interrupted(r *run) (journal.Run, bool) {
+	for _, p := range r.store().Standing(r.key, s.step) {
+		if x, is := s.runOf(p); is {
+			return x, true
+		}
+	}
+	return journal.Run{}, false
+}
+
+// runOf is the run of the step by a parked event, if the event sets it off.
+func (s *stepTrigger) runOf(p journal.Parked) (journal.Run, bool) {
+	var ev cloudevent.Event
+	view := cloudevent.ViewOf(p.Record)
+	if err := view.Read(&ev); err != nil {
+		return journal.Run{}, false // it was read before, by another version
+	}
+	if !slices.ContainsFunc(s.on, func(a alternativePlan) bool { return a.event.Type == ev.Type }) {
+		return journal.Run{}, false
+	}
+	in := journal.Event{Source: ev.Source, ID: ev.ID, Type: ev.Type, ContentType: ev.DataContentType, Data: ev.Data}
+	if in.Data == nil {
+		in.Data = []byte{}
+	}
+	return journal.Run{Step: s.step, Hash: journal.HashOf(ev.Source, ev.ID), Attempts: 1, In: in}, true
+}
+
+// release lets the event go on whose attempts were overtaken: its step is
+// cancelled and leaves it alone, and its other handlers have their turn.
+func (r *run) release() {
+	r.changes = append(r.changes, r.store().DropRetry(r.key)...)
+	r.in.owned.agenda.Add(r.key, 0)
+}
+
+// mayPark reports whether there is room in a queue.
+func (e *engine) mayPark(o *owned, key string) bool {
+	return o.store.Waiting(key) < e.cfg.MaxParkedPerFlow && o.store.Parked() < e.cfg.MaxParkedPerTask
+}
+
+// park puts the event into the queue of its key, or back, after a failed
+// attempt. It returns false if the next attempt is to be awaited in place.
+func (r *run) park(h handler, wait time.Duration) bool {
+	f, o := r.failed, r.in.owned
+	if f == nil || !r.resumed() && f.inPlace {
+		return false
+	}
+	if r.place == nil && !r.e.mayPark(o, r.key) {
+		return false
+	}
+	p := journal.Parked{At: h.name(), Answered: r.answered, Record: r.rec}
+	if r.replay != nil {
+		p.Failed, p.Cancelled = r.replay.failed, r.replay.cancelled
+	}
+	if r.place != nil {
+		p.Seq, p.Alone, p.Done = r.place.seq, r.place.alone, slices.Clone(r.place.done)
+	}
+	for _, before := range r.hears.handlers[:r.next] {
+		if name := before.name(); name != "" {
+			p.Done = append(p.Done, name)
+		}
+	}
+	if !r.resumed() || p.At != r.place.at || p.Answered != r.place.reply {
+		c, err := r.store().Park(r.key, p, r.now())
+		if err != nil {
+			r.logger(h.name()).Warn("cannot be parked: later events of its key wait in memory", "error", err)
+			return false
+		}
+		r.changes = append(r.changes, c)
+		p.Seq = c.Seq()
+	}
+	text := r.e.errorText(f.err)
+	if !r.resumed() {
+		r.logger(h.name()).Warn("parked: later events of its key wait behind it", "attempts", r.attempt, "error", text)
+	}
+	if r.began.IsZero() {
+		r.began = time.Now()
+	}
+	r.changes = append(r.changes, r.store().PutRetry(r.key, journal.Retry{
+		Seq: p.Seq, Attempts: uint32(r.attempt), Began: o.clock.wall(r.began), Next: o.clock.wall(time.Now().Add(wait)),
+		Undo: f.undo, Error: text,
+	}, r.now()))
+	r.e.stuck.remove(r)
+	r.putOff()
+	o.agenda.Add(r.key, wait)
+	return true
+}
+
+// putOff submits what is said and journalled so far. The event goes on from the
+// journal.
+func (r *run) putOff() {
+	r.parked = true
+	r.submit()
+}
+
+// leave takes an event that is done out of the queue.
+func (r *run) leave() {
+	if !r.resumed() {
+		return
+	}
+	r.now()
+	r.changes = append(r.changes, r.store().Unpark(r.key, r.place.seq)...)
+	if r.place.at != "" {
+		r.logger(r.place.at).Info("a parked event is done")
+	}
+}
+
+// resumption goes on with the head of a queue, when it is due.
+type resumption struct {
+	e   *engine
+	o   *owned
+	key string
+}
+
+// Run works the queue off, as far as it can be. If the head is not due, the
+// agenda has it.
+func (x *resumption) Run() time.Duration {
+	if x.e.resume(x.o, x.key) == 0 {
+		return 0
+	}
+	return sched.Done
+}
+
+// due is told by the agenda of keys whose heads may be due.
+func (e *engine) due(o *owned, keys []string) {
+	work := make([]sched.Work, len(keys))
+	for i, key := range keys {
+		work[i] = sched.Work{Key: sched.Key{Task: o.partition, Name: key}, Item: &resumption{e, o, key}}
+	}
+	e.sched.SubmitAll(work)
+}
+
+// resume works on the head of a queue if it is due, and says after what time to
+// look again: 0 for at once; Done if there is nothing to look after.
+func (e *engine) resume(o *owned, key string) time.Duration {
+	if !o.inc.Standing() || e.stopping.Load() {
+		return sched.Done
+	}
+	p, t, ok := o.store.Head(key)
+	if !ok {
+		return sched.Done
+	}
+	if wait := e.until(o, p.At, t.Next); wait > 0 {
+		return wait
+	}
+	e.resumed(o, key, p, t).Run()
+	return 0
+}
+
+// until is how long it is to the next attempt, never longer than its handler
+// allows: the wall clock of another process may have been another one.
+func (e *engine) until(o *owned, at string, next time.Time) time.Duration {
+	if next.IsZero() {
+		return 0
+	}
+	longest := time.Duration(defaultMax)
+	if h := e.plan.handlerOf(at); h != nil {
+		longest = h.settings().retry.withDefaults().Max
+	}
+	return min(time.Until(o.clock.local(next)), longest)
+}
+
+// handlerOf is some handler of a name, nil if there is none.
+func (p *plan) handlerOf(name string) handler {
+	for _, h := range p.hears {
+		for _, x := range h.handlers {
+			if x.name() == name {
+				return x
+			}
+		}
+	}
+	return nil
+}
+
+// resumed makes the run of a parked event.
+func (e *engine) resumed(o *owned, key string, p journal.Parked, t journal.Retry) *run {
+	r := &run{place: &place{seq: p.Seq, done: p.Done, alone: p.Alone, at: p.At, reply: p.Answered}}
+	if e.isReplay(p.Record) {
+		r.resumeReplay(e, o, key, p, t)
+		return r
+	}
+	view := cloudevent.ViewOf(p.Record)
+	err := view.Read(&r.event)
+	h := e.plan.hears[r.event.Type]
+	if h == nil {
+		h = &hearing{event: &eventDecl{}}
+	}
+	r.begin(e, o.timer, p.Record, h)
+	r.goOn(key, p, t)
+	switch why := e.unsayable(p.Record); {
+	case err != nil:
+		r.abandon(p.At, &refusal{reason: reasonInvalid, err: err})
+	case why != nil:
+		r.abandon(p.At, why)
+	default:
+		r.hears = r.rest(h, p)
+	}
+	return r
+}
+
+// goOn takes over how far the attempts on a parked event have come.
+func (r *run) goOn(key string, p journal.Parked, t journal.Retry) {
+	r.key, r.attempt, r.answered = key, int(t.Attempts), p.Answered
+	if t.Attempts > 0 {
+		r.began = r.in.owned.clock.local(t.Began)
+	}
+}
+
+// rest is what is left to do on a parked event. It is a dead letter for the
+// handler at which it stands if that does not hear it any more.
+func (r *run) rest(h *hearing, p journal.Parked) *hearing {
+	x, stands := h.from(p)
+	if !stands {
+		r.attempt = 0
+		r.deadLetter(p.At, reasonNotHeard, fmt.Errorf(
+			"it was parked at %q, which no longer hears %q; declare that again, and replay this letter", p.At, r.event.Type))
+	}
+	return x
+}
+
+// abandon makes the whole event a dead letter.
+func (r *run) abandon(step string, why *refusal) {
+	r.bury(letter{step: step, reason: why.reason, attempts: r.attempt, err: why.err, truncate: why.truncate})
+	r.hears = &hearing{event: r.hears.event}
+}
+
+// from is what is left to do on a parked event: the handler at which it stands,
+// then those that are not done, in today's order. It is false if that handler
+// does not hear the event any more.
+func (h *hearing) from(p journal.Parked) (*hearing, bool) {
+	x := &hearing{event: h.event, stateful: h.stateful}
+	stands := p.At == ""
+	for _, each := range h.handlers {
+		switch name := each.name(); {
+		case name == p.At:
+			x.handlers, stands = slices.Insert(x.handlers, 0, each), true
+		case !p.Alone && !slices.Contains(p.Done, name):
+			x.handlers = append(x.handlers, each)
+		}
+	}
+	return x, stands
+}
+
+// clock leads from this process's monotonic clock to the wall clock and back.
+// It reads the latter once, so that nothing is early or late in the process
+// however that is set meanwhile.
+type clock struct {
+	began time.Time // with a monotonic reading
+	shown time.Time // what the wall clock showed then
+}
+
+func newClock() clock {
+	now := time.Now()
+	return clock{now, now.Round(0)}
+}
+
+func (c clock) wall(t time.Time) time.Time      { return c.shown.Add(t.Sub(c.began)) }
+func (c clock) local(shown time.Time) time.Time { return c.began.Add(shown.Sub(c.shown)) }
+
+// parkings is how much is parked in all tasks.
+func (e *engine) parkings() []taskParking {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	var all []taskParking
+	for _, o := range e.owned {
+		if p := o.store.Parking(e.cfg.MaxParkedPerFlow); p.Events > 0 {
+			all = append(all, taskParking{o.partition, p})
+		}
+	}
+	return all
+}
+
+type taskParking struct {
+	task int32
+	journal.Parking
+}
+
+// parkedReasons says which tasks can park nothing more.
+func (e *engine) parkedReasons() (all []string) {
+	for _, p := range e.parkings() {
+		if p.Events >= e.cfg.MaxParkedPerTask {
+			all = append(all, fmt.Sprintf("task %d: %d events of %d flows are parked, the limit is MAX_PARKED_PER_TASK, %d: reading pauses until their handlers succeed",
+				p.task, p.Events, p.Flows, e.cfg.MaxParkedPerTask))
+		}
+		if p.Full > 0 {
+			all = append(all, fmt.Sprintf("task %d: %d flows have as many events parked as MAX_PARKED_PER_FLOW allows, %d: their next ones wait in memory, and reading pauses when it is full",
+				p.task, p.Full, e.cfg.MaxParkedPerFlow))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
