@@ -277,7 +277,7 @@ func (e *engine) until(o *owned, at string, next time.Time) time.Duration {
 	if next.IsZero() {
 		return 0
 	}
-	longest := time.Duration(defaultMax)
+	longest := defaultMax
 	if h := e.plan.handlerOf(at); h != nil {
 		longest = h.settings().retry.withDefaults().Max
 	}

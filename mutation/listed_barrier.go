@@ -18,7 +18,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "what an attempt did that was lost before the cancellation is left", File: barrierFile,
-		Old: "ran || s.unknown == nil {", New: "true || ran {",
+		Old: "s.unknown == nil || ran && (", New: "true || ran && (",
 		Breaks: "no effect is left of a step that says it was cancelled", By: runtime("TestBarrier"),
 	},
 	{
@@ -74,7 +74,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "a compensation of a forgotten flow cancels", File: barrierFile,
-		Old: `if len(runs) == 0 && r.forgotten() {`, New: `if false {`,
+		Old: `if len(runs) == 0 && !interrupted && r.forgotten() {`, New: `if false {`,
 		Breaks: "a compensation that comes too late is a dead letter", By: runtime(""),
 	},
 	{
@@ -84,7 +84,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "an outage is taken for a rejection", File: barrierFile,
-		Old: "\tif v, ok := r.again(s.policy.retry, false); ok {\n", New: "\tif v, ok := r.again(s.policy.retry, false); false && ok {\n",
+		Old: "\tif v, ok := r.again(s.policy.retry, err, false); ok {\n", New: "\tif v, ok := r.again(s.policy.retry, err, false); false && ok {\n",
 		Breaks: "failures are retried", By: runtime("TestBarrier|TestTheRuntime|TestRetries"),
 	},
 	{

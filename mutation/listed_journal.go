@@ -124,7 +124,7 @@ var journalMutants = []Mutant{
 	},
 	{
 		Name: "a record too large for the journal is put", File: flowFile,
-		Old: `if len(b) > s.maxRecord {`, New: `if len(b) > 2*s.maxRecord {`,
+		Old: `if len(b) > s.maxRecord && !s.mayExceed(string(b[:flow]), i) {`, New: `if len(b) > 2*s.maxRecord {`,
 		Breaks: "no record fails its transaction again and again", By: journal("TestTooLarge"),
 	},
 	{

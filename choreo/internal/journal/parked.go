@@ -80,6 +80,12 @@ func (f *flow) queue() []slot {
 	return f.slots[from:to]
 }
 
+// head is the first of them; there must be one.
+func (f *flow) head() slot {
+	place, _ := f.find(id{kind: kindParked})
+	return f.slots[place]
+}
+
 // Waiting is how many events are parked under a key.
 func (s *Store) Waiting(flow string) int {
 	if s.parked.Load() == 0 {
@@ -138,7 +144,7 @@ func (s *Store) Head(flow string) (Parked, Retry, bool) {
 	f, texts := s.flows[flow], s.table.texts
 	var head, retry slot
 	if s.queues[f] > 0 {
-		head, retry = f.queue()[0], s.peek(flow, id{kind: kindRetry})
+		head, retry = f.head(), s.peek(flow, id{kind: kindRetry})
 	}
 	s.mu.RUnlock()
 	if head == "" {
@@ -211,7 +217,7 @@ func (s *Store) Heads(do func(flow, at string, next time.Time)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for f := range s.queues {
-		head := f.queue()[0]
+		head := f.head()
 		var next time.Time
 		if retry := s.peek(f.id, id{kind: kindRetry}); retry != "" {
 			if r := readRetry(retry.body()); r.Seq == head.id().seq() {
@@ -235,7 +241,7 @@ func (s *Store) Parking(full int) Parking {
 		if n >= full {
 			p.Full++
 		}
-		oldest = min(oldest, f.queue()[0].at())
+		oldest = min(oldest, f.head().at())
 	}
 	if p.Flows > 0 {
 		p.Oldest = time.Unix(int64(oldest), 0)

@@ -1,0 +1,118 @@
+package main
+
+const (
+	parkingFile  = "choreo/parking.go"
+	parkedFile   = "choreo/internal/journal/parked.go"
+	agendaFile   = "choreo/internal/agenda/agenda.go"
+	parkingTests = "Park|Case4|TestAttemptsAre|TestAtTheBound|TestAnUndo|TestTheOrder|TestWhatIsToo|TestNextAttempts|TestTheBudget|TestAQueue|TestWhatIsLeft"
+)
+
+func journalled(run string) []Tests { return []Tests{{"choreo/internal/journal", run}} }
+
+var parkingMutants = []Mutant{
+	{
+		Name: "an event passes those that are parked before it", File: parkingFile,
+		Old: `!r.hears.passes && r.store().Waiting(r.key) > 0`, New: `!r.hears.passes && false`,
+		Breaks: "the order of a key is kept", By: runtime(parkingTests),
+	},
+	{
+		Name: "an event is never parked", File: parkingFile,
+		Old: `if f == nil || !r.resumed() && f.inPlace {`, New: `if !r.resumed() {`,
+		Breaks: "a failing flow delays no other", By: runtime(parkingTests),
+	},
+	{
+		Name: "there is no bound of a flow", File: parkingFile,
+		Old: `o.store.Waiting(key) < e.cfg.MaxParkedPerFlow &&`, New: ``,
+		Breaks: "what is parked is bounded", By: runtime(parkingTests),
+	},
+	{
+		Name: "there is no bound of a task", File: parkingFile,
+		Old: ` && o.store.Parked() < e.cfg.MaxParkedPerTask`, New: ``,
+		Breaks: "what is parked is bounded", By: runtime(parkingTests),
+	},
+	{
+		Name: "attempts are counted anew after each", File: parkingFile,
+		Old: `r.key, r.attempt, r.answered = key, int(t.Attempts), p.Answered`, New: `r.key, r.attempt, r.answered = key, 0, p.Answered`,
+		Breaks: "a parked event's attempts are bounded", By: runtime(parkingTests),
+	},
+	{
+		Name: "the time for attempts begins anew", File: parkingFile,
+		Old: `r.began = r.in.owned.clock.local(t.Began)`, New: `r.began = time.Now()`,
+		Breaks: "the time for attempts is counted on", By: runtime(parkingTests),
+	},
+	{
+		Name: "handlers that are done have an event again", File: parkingFile,
+		Old: `case !p.Alone && !slices.Contains(p.Done, name):`, New: `case !p.Alone:`,
+		Breaks: "each handler has an event once", By: runtime(parkingTests),
+	},
+	{
+		Name: "a compensation waits behind the attempts that it cancels", File: parkingFile,
+		Old: "\t_, is := s.runOf(parked[0])\n\treturn is\n", New: "\t_, is := s.runOf(parked[0])\n\treturn is && false\n",
+		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime(parkingTests),
+	},
+	{
+		Name: "a compensation overtakes for all its handlers", File: parkingFile,
+		Old: `if r.replay == nil && len(r.hears.handlers) > 1 {`, New: `if false {`,
+		Breaks: "other handlers have the trigger in its place", By: runtime(parkingTests),
+	},
+	{
+		Name: "what came of parked attempts is not found out", File: barrierFile,
+		Old: `interrupted && s.unknown != nil && (!ran || x`, New: `false && interrupted && (!ran || x`,
+		Breaks: "barrier case 4: Unknown runs if an attempt was made", By: runtime(parkingTests),
+	},
+	{
+		Name: "what came of parked attempts is found out again and again", File: barrierFile,
+		Old: `interrupted && s.unknown != nil && (!ran || x`, New: `interrupted && s.unknown != nil && (true || !ran || x`,
+		Breaks: "what is undone is not undone again", By: runtime(parkingTests),
+	},
+	{
+		Name: "a compensation that failed waits behind what it overtook", File: parkedFile,
+		Old: `len(q) > 0 && p.Alone {`, New: `len(q) > 0 && false {`,
+		Breaks: "barrier case 4: there is no further attempt", By: runtime(parkingTests),
+	},
+	{
+		Name: "an event stays parked when it is done", File: parkingFile,
+		Old: `r.changes = append(r.changes, r.store().Unpark(r.key, r.place.seq)...)`, New: `_ = r.store().Unpark(r.key, r.place.seq)`,
+		Breaks: "what is done is not done again after a restart", By: runtime(parkingTests),
+	},
+	{
+		Name: "a restored queue is left to itself", File: engineFile,
+		Old: `o.agenda.Add(key, e.until(o, at, next))`, New: `e.until(o, at, next)`,
+		Breaks: "what is parked goes on after a restart", By: runtime(parkingTests),
+	},
+	{
+		Name: "a next attempt is awaited however late the clock says it is", File: parkingFile,
+		Old: `return min(time.Until(o.clock.local(next)), longest)`, New: `_ = longest; return time.Until(o.clock.local(next))`,
+		Breaks: "a jump of the clock holds up nothing", By: runtime(parkingTests),
+	},
+	{
+		Name: "an attempt counts for whatever event is the head", File: parkedFile,
+		Old: `r := readRetry(retry.body()); r.Seq == p.Seq {`, New: `r := readRetry(retry.body()); true {`,
+		Breaks: "attempts are those of their event", By: journalled(""),
+	},
+	{
+		Name: "a flow expires though an event of it is parked", File: "choreo/internal/journal/expiry.go",
+		Old: `if len(s.queues) > 0 && s.queues[f] > 0 {`, New: `if false {`,
+		Breaks: "what a parked event needs is kept", By: journalled(""),
+	},
+	{
+		Name: "what is parked at an unknown handler is restored", File: "choreo/internal/journal/store.go",
+		Old: `unknown := s.names.unknownHandler(rec.Value); unknown {`, New: `unknown := s.names.unknownHandler(rec.Value); false && unknown {`,
+		Breaks: "nothing that cannot be worked on is dropped", By: journalled(""),
+	},
+	{
+		Name: "a compensation that is parked does not count as stuck", File: parkedFile,
+		Old: "\t\t\ts.undo += n\n", New: "\t\t\t_ = n\n",
+		Breaks: "stuck compensations show, over restarts", By: runtime(parkingTests),
+	},
+	{
+		Name: "the agenda's timer stays at the later time", File: agendaFile,
+		Old: `case a.at == 0 || first < a.at:`, New: `case a.at == 0:`,
+		Breaks: "everything is told of at its time", By: []Tests{{"choreo/internal/agenda", ""}},
+	},
+	{
+		Name: "the agenda forgets the rest of what is due", File: agendaFile,
+		Old: "\ta.firing = false\n\ta.set()\n", New: "\ta.firing = false\n",
+		Breaks: "everything is told of", By: []Tests{{"choreo/internal/agenda", ""}},
+	},
+}
