@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -149,11 +150,11 @@ func invariants() []choreotest.Invariant {
 		}),
 		over("a pivot goes forward", func(t topicsOf) error {
 			var want []line
-			ran, cancelled := false, false
+			ran, cancelled, overtaken := false, false, len(only(t[shipped.Topic], shipped)) == 0
 			for _, l := range t[did.Topic] {
 				switch l.Type {
 				case did.Type:
-					if !cancelled {
+					if !cancelled && !overtaken {
 						ran = true
 						want = append(want, line{shipped.Type, l.item})
 					}
@@ -163,6 +164,9 @@ func invariants() []choreotest.Invariant {
 						want = append(want, line{unshipped.Type, l.item})
 					}
 				}
+			}
+			if overtaken && !cancelled && len(only(t[did.Topic], did)) > 0 {
+				return errors.New("nothing is shipped of what was done, and nothing called it off")
 			}
 			return equal(shipped.Topic, only(t[shipped.Topic], shipped, unshipped), want)
 		}),
@@ -179,7 +183,9 @@ func invariants() []choreotest.Invariant {
 }
 
 // barrier plays what the step has heard against what it has said. Which answer
-// an item gets, faults may decide; that it gets one, and when none, they may not.
+// an item gets, faults may decide; that it gets one, and when none, they may not:
+// none is for items that come after the recall, and for those that it overtakes,
+// which are the last before it.
 func barrier(t topicsOf) error {
 	said := only(t[did.Topic], did, refused, gaveUp, undone, dropped)
 	next := func() (l line) {
@@ -189,11 +195,12 @@ func barrier(t topicsOf) error {
 		return l
 	}
 	var done []line
-	cancelled := false
+	cancelled, overtaken := false, false
 	for _, heard := range t[relayed.Topic] {
 		switch heard.Type {
 		case relayed.Type:
-			if cancelled {
+			overtaken = overtaken || len(said) > 0 && slices.Contains([]string{undone.Type, dropped.Type}, said[0].Type)
+			if cancelled || overtaken {
 				continue
 			}
 			answer := next()
@@ -226,6 +233,9 @@ func barrier(t topicsOf) error {
 				}
 			}
 		}
+	}
+	if overtaken && !cancelled {
+		return errors.New("items were overtaken, and there was no recall")
 	}
 	if len(said) > 0 {
 		return fmt.Errorf("beyond what was heard there is %v", said)

@@ -59,8 +59,21 @@ func otherKey(x item) string { return "key of " + x.Flow }
 const tasks = choreo.Tasks(2)
 
 // patient is for what must not become a dead letter, however many of its
-// attempts faults strike.
-var patient = choreo.Retry{Attempts: 1000, First: 10 * time.Millisecond, Max: time.Second}
+// attempts faults strike. It is parked after the first.
+var patient = choreo.Retry{Attempts: 1000, InPlace: 1, First: 10 * time.Millisecond, Max: time.Second}
+
+var errNotYet = errors.New("this works later")
+
+// later makes every third item need a few attempts, so that it is parked and
+// the others of its flow queue behind it.
+func later[Out any](do func(context.Context, item) (Out, error)) func(context.Context, item) (Out, error) {
+	return func(ctx context.Context, x item) (out Out, err error) {
+		if x.N%3 == 0 && choreo.Meta(ctx).Attempt <= 1+x.N%4 {
+			return out, errNotYet
+		}
+		return do(ctx, x)
+	}
+}
 
 func same(_ context.Context, x item) (item, error) { return x, nil }
 
@@ -71,7 +84,7 @@ func as(e choreo.Event[item]) func(context.Context, item) (choreo.Emissions, err
 // front publishes, and forwards what it hears as it is.
 func front() *choreo.Service {
 	forward := func(name string, from, to choreo.Event[item]) choreo.Declaration {
-		return choreo.Reaction[item]{Name: name, On: from, Emits: choreo.Events{to}, Do: as(to), Retry: patient}
+		return choreo.Reaction[item]{Name: name, On: from, Emits: choreo.Events{to}, Do: later(as(to)), Retry: patient}
 	}
 	return choreo.NewService("front", tasks, choreo.Starts(begun),
 		forward("forward", sent, relayed),
@@ -86,7 +99,7 @@ var errNever = errors.New("this never works")
 func worker() *choreo.Service {
 	return choreo.NewService("worker", tasks, choreo.Topic{Name: relayed.Topic, Partitions: 3, Inbox: true},
 		choreo.Reaction[item]{Name: "greet", On: begun, Once: true, Emits: choreo.Events{greeted}, Do: as(greeted), Retry: patient},
-		choreo.Reaction[item]{Name: "tally", On: relayed, Once: true, Emits: choreo.Events{tallied}, Do: as(tallied), Retry: patient},
+		choreo.Reaction[item]{Name: "tally", On: relayed, Once: true, Emits: choreo.Events{tallied}, Do: later(as(tallied)), Retry: patient},
 		choreo.Step[item, item]{
 			Name: "work", On: relayed, Emit: did,
 			Do: func(_ context.Context, x item) (item, error) {
@@ -100,10 +113,13 @@ func worker() *choreo.Service {
 			},
 			Fail:   choreo.Failures[item]{choreo.FailWith(func(x item, _ *choreo.Rejection) item { return x }, refused)},
 			GiveUp: choreo.GiveUpAs(func(x item, _ error) item { return x }, gaveUp),
-			Compensate: choreo.Undo(func(_ context.Context, x, _ item) (item, error) { return x, nil }, undone, relayedRecall).
-				Unknown(func(context.Context, item) error { return nil }),
+			Compensate: choreo.Undo(func(ctx context.Context, x, _ item) (item, error) { return later(same)(ctx, x) }, undone, relayedRecall).
+				Unknown(func(ctx context.Context, x item) error {
+					_, err := later(same)(ctx, x)
+					return err
+				}),
 			Cancel: []choreo.Cancellation{choreo.CancelOn(relayedRecall, func(x item) item { return x }, dropped)},
-			Retry:  choreo.Retry{Attempts: 3, First: 50 * time.Millisecond, Max: time.Second},
+			Retry:  choreo.Retry{Attempts: 6, InPlace: 2, First: 50 * time.Millisecond, Max: time.Second},
 		},
 		&choreo.State[item]{Name: "ledger", When: []choreo.Transition[item]{
 			choreo.When(relayed, func(s *item, x item) { s.Seen = append(s.Seen, x.N) }),
@@ -116,9 +132,9 @@ func worker() *choreo.Service {
 func shipper() *choreo.Service {
 	drop := func(x item) item { return x }
 	return choreo.NewService("shipper", tasks,
-		choreo.Reaction[item]{Name: "echo", On: tallied, Emits: choreo.Events{echoed}, Do: as(echoed), Retry: patient},
+		choreo.Reaction[item]{Name: "echo", On: tallied, Emits: choreo.Events{echoed}, Do: later(as(echoed)), Retry: patient},
 		choreo.Step[item, item]{
-			Name: "ship", On: did, Do: same, Emit: shipped, Pivot: true, Retry: patient,
+			Name: "ship", On: did, Do: later(same), Emit: shipped, Pivot: true, Retry: patient,
 			Cancel: []choreo.Cancellation{choreo.CancelOn(dropped, drop, unshipped), choreo.CancelOn(undone, drop, unshipped)},
 		},
 		&choreo.State[item]{Name: "balance", When: []choreo.Transition[item]{
