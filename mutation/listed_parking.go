@@ -7,6 +7,8 @@ const (
 	parkingTests = "Park|Case4|TestAttemptsAre|TestAtTheBound|TestAnUndo|TestTheOrder|TestWhatIsToo|TestNextAttempts|TestTheBudget|TestAQueue|TestWhatIsLeft"
 )
 
+var parkedReplays = runtime("TestReplay|Case4")
+
 func journalled(run string) []Tests { return []Tests{{"choreo/internal/journal", run}} }
 
 var parkingMutants = []Mutant{
@@ -104,6 +106,46 @@ var parkingMutants = []Mutant{
 		Name: "a compensation that is parked does not count as stuck", File: parkedFile,
 		Old: "\t\t\ts.undo += n\n", New: "\t\t\t_ = n\n",
 		Breaks: "stuck compensations show, over restarts", By: runtime(parkingTests),
+	},
+	{
+		Name: "a replay that is parked goes on as the event of all handlers", File: parkingFile,
+		Old: "if e.isReplay(p.Record) {\n", New: "if false {\n",
+		Breaks: "a letter is replayed for the handler that it names alone, and is marked", By: parkedReplays,
+	},
+	{
+		Name: "a parked event passes for a replay by its headers", File: replaysFile,
+		Old: "rec.Topic == e.names.inbox && header", New: "header",
+		Breaks: "headers of events are not taken for the inbox's own", By: parkedReplays,
+	},
+	{
+		Name: "what a replay has come to is forgotten when it is parked", File: replaysFile,
+		Old: ", failed: p.Failed, cancelled: p.Cancelled}", New: "}",
+		Breaks: "the mark says what became of the letter", By: parkedReplays,
+	},
+	{
+		Name: "a replay that waited does not ask whether it is a repetition", File: replaysFile,
+		Old: "if p.At == \"\" {\n", New: "if false {\n",
+		Breaks: "replaying a letter twice has the effect of once", By: parkedReplays,
+	},
+	{
+		Name: "what came of a replay's parked attempts is not found out", File: barrierFile,
+		Old: `(!ran || x.Status == journal.Dead) {`, New: `!ran {`,
+		Breaks: "barrier case 4: Unknown runs if an attempt was made", By: parkedReplays,
+	},
+	{
+		Name: "what a replay's lost attempt did is left when its step is cancelled", File: barrierFile,
+		Old: `ran && (r.replay == nil || x.Status != journal.Dead) {`, New: `ran {`,
+		Breaks: "no effect is left of a step that says it was cancelled", By: parkedReplays,
+	},
+	{
+		Name: "a replay for all handlers overtakes", File: parkingFile,
+		Old: `if r.replay != nil && r.replay.Step == "" {`, New: `if false {`,
+		Breaks: "other handlers have the trigger in its place", By: parkedReplays,
+	},
+	{
+		Name: "a replayed compensation is marked twice", File: parkingFile,
+		Old: `if r.replay == nil && len(r.hears.handlers) > 1 {`, New: `if len(r.hears.handlers) > 1 {`,
+		Breaks: "what became of a letter lies behind it once", By: parkedReplays,
 	},
 	{
 		Name: "the agenda's timer stays at the later time", File: agendaFile,
