@@ -26,6 +26,11 @@ func (o *observer) hasSaid(topic, flow string) bool {
 // dead letters. They are replayed, over and over, while everything fails, until
 // it is back: then every seat is paid, once.
 func TestSimulateReplays(t *testing.T) {
+	t.Run("tried in place", func(t *testing.T) { simulateReplays(t, 2) })
+	t.Run("parked", func(t *testing.T) { simulateReplays(t, 1) })
+}
+
+func simulateReplays(t *testing.T, inPlace int) {
 	var mu sync.Mutex
 	var back time.Time
 	done := map[string]map[string]bool{} // by seat, the keys under which it was paid
@@ -49,7 +54,7 @@ func TestSimulateReplays(t *testing.T) {
 	}
 	bank := func() *choreo.Service {
 		return choreo.NewService("bank", choreo.Tasks(2), choreo.Step[seat, seat]{
-			Name: "charge", On: reserved, Emit: paid, Do: pay, Retry: choreo.Retry{Attempts: 2, First: 10 * time.Millisecond},
+			Name: "charge", On: reserved, Emit: paid, Do: pay, Retry: choreo.Retry{Attempts: 2, InPlace: inPlace, First: 10 * time.Millisecond},
 		})
 	}
 	Simulate(t, []Simulated{{New: hall}, {New: bank, Instances: 2}},
