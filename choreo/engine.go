@@ -112,6 +112,7 @@ func (e *engine) newStore() *journal.Store {
 	c := journal.Config{
 		States: map[string]time.Duration{}, Formerly: map[string]string{},
 		Retain: e.plan.retain.Flow, Grace: e.plan.retain.Grace, MaxRecord: journalRecordBytes(e.cfg.MaxEventBytes),
+		MaxParked: e.cfg.MaxParkedPerFlow,
 	}
 	for _, s := range e.plan.steps {
 		c.Steps = append(c.Steps, s.step)

@@ -285,7 +285,7 @@ type status struct {
 	stuck         int            // compensations that failed and are repeated
 	parked        map[string]int // events by the step at which they stand, "" for those behind others
 	parkedFlows   int
-	parkedSince   time.Time // the oldest head of a queue; zero: nothing is parked
+	parkedSince   time.Time // that of the oldest event; zero: nothing is parked
 }
 
 // add adds what is parked in a task.
@@ -347,7 +347,7 @@ func newStatusCollector(f func() status) *statusCollector {
 		stuck:         desc("stuck_compensations", "Compensations that failed and are repeated until they succeed."),
 		parked:        desc("parked_events", "Events parked, by the step at which they wait for another attempt; of no step: behind such events.", "step"),
 		parkedFlows:   desc("parked_flows", "Flows of which events are parked."),
-		parkedOldest:  desc("parked_oldest_seconds", "For how long the event has been parked that waits the longest for its success; 0: none is."),
+		parkedOldest:  desc("parked_oldest_seconds", "For how long the oldest parked event has been parked at its step; 0: none is."),
 	}
 }
 

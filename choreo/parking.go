@@ -387,7 +387,7 @@ func (e *engine) parkings() []taskParking {
 	defer e.mu.RUnlock()
 	var all []taskParking
 	for _, o := range e.owned {
-		if p := o.store.Parking(e.cfg.MaxParkedPerFlow); p.Events > 0 {
+		if p := o.store.Parking(); p.Events > 0 {
 			all = append(all, taskParking{o.partition, p})
 		}
 	}

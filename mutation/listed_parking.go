@@ -88,6 +88,16 @@ var parkingMutants = []Mutant{
 		Breaks: "a jump of the clock holds up nothing", By: runtime(parkingTests),
 	},
 	{
+		Name: "the age of what is parked is not told", File: parkedFile,
+		Old: `s.parkedAt.add(own.at(), n)`, New: ``,
+		Breaks: "what is parked shows", By: journalled(""),
+	},
+	{
+		Name: "a queue that is full stays so", File: parkedFile,
+		Old: `s.full--`, New: ``,
+		Breaks: "a service is ready again when it can park again", By: journalled(""),
+	},
+	{
 		Name: "an attempt counts for whatever event is the head", File: parkedFile,
 		Old: `r := readRetry(retry.body()); r.Seq == p.Seq {`, New: `r := readRetry(retry.body()); true {`,
 		Breaks: "attempts are those of their event", By: journalled(""),

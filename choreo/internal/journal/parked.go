@@ -1,8 +1,11 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,9 +48,9 @@ type Retry struct {
 // Parking is how much of a task is parked.
 type Parking struct {
 	Events, Flows int
-	Full          int            // flows that have as many as is allowed, or more
+	Full          int            // flows that have Config.MaxParked of them, or more
 	Undo          int            // flows whose head is a compensation that fails
-	Oldest        time.Time      // since when the head is parked that has been so the longest; zero: none is
+	Oldest        time.Time      // since when the event is parked that has been so the longest; zero: none is
 	At            map[string]int // events by the handler at which they stand, "" for those that wait behind others
 }
 
@@ -73,10 +76,7 @@ func (i id) seq() uint64 { return binary.BigEndian.Uint64(i.hash[:]) }
 // queue are the slots of a flow's parked events, in order.
 func (f *flow) queue() []slot {
 	from, _ := f.find(id{kind: kindParked})
-	to := from
-	for to < len(f.slots) && kind(f.slots[to][0]) == kindParked {
-		to++
-	}
+	to, _ := f.find(id{kind: kindParked + 1})
 	return f.slots[from:to]
 }
 
@@ -228,23 +228,13 @@ func (s *Store) Heads(do func(flow, at string, next time.Time)) {
 	}
 }
 
-// Parking tells how much is parked; full is how many events of a flow are allowed.
-func (s *Store) Parking(full int) Parking {
+// Parking tells how much is parked, at once however much that is.
+func (s *Store) Parking() Parking {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p := Parking{Events: s.Parked(), Flows: len(s.queues), Undo: s.undo, At: make(map[string]int, len(s.standing))}
-	for at, n := range s.standing {
-		p.At[at] = n
-	}
-	oldest := ^uint32(0)
-	for f, n := range s.queues {
-		if n >= full {
-			p.Full++
-		}
-		oldest = min(oldest, f.head().at())
-	}
-	if p.Flows > 0 {
-		p.Oldest = time.Unix(int64(oldest), 0)
+	p := Parking{Events: s.Parked(), Flows: len(s.queues), Full: s.full, Undo: s.undo, At: maps.Clone(s.standing)}
+	if len(s.parkedAt) > 0 {
+		p.Oldest = time.Unix(int64(s.parkedAt[0].second), 0)
 	}
 	return p
 }
@@ -260,8 +250,14 @@ func (s *Store) count(f *flow, own slot, n int) {
 	switch kind(own[0]) {
 	case kindParked:
 		s.parked.Add(int64(n))
+		if before := s.queues[f]; before == s.maxParked-1 && n > 0 {
+			s.full++
+		} else if before == s.maxParked && n < 0 {
+			s.full--
+		}
 		addTo(s.queues, f, n)
 		addTo(s.standing, s.standsAt(own), n)
+		s.parkedAt.add(own.at(), n)
 	case kindRetry:
 		if own.body().byte()&retryUndo != 0 {
 			s.undo += n
@@ -272,6 +268,24 @@ func (s *Store) count(f *flow, own slot, n int) {
 func addTo[K comparable](counts map[K]int, key K, n int) {
 	if counts[key] += n; counts[key] == 0 {
 		delete(counts, key)
+	}
+}
+
+// secondCounts is how much has happened in each second, the earliest first.
+type secondCounts []secondCount
+
+type secondCount struct {
+	second uint32 // Unix
+	n      int
+}
+
+func (c *secondCounts) add(second uint32, n int) {
+	i, found := slices.BinarySearchFunc(*c, second, func(x secondCount, second uint32) int { return cmp.Compare(x.second, second) })
+	if !found {
+		*c = slices.Insert(*c, i, secondCount{second: second})
+	}
+	if (*c)[i].n += n; (*c)[i].n == 0 {
+		*c = slices.Delete(*c, i, i+1)
 	}
 }
 

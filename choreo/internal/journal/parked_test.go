@@ -28,6 +28,31 @@ func queueOf(s *Store, flow string) (all []Parked) {
 	return all
 }
 
+// parkedIn counts what is parked by looking at all of it.
+func parkedIn(s *Store) Parking {
+	p := Parking{At: map[string]int{}}
+	for name, f := range s.flows {
+		q := f.queue()
+		p.Events += len(q)
+		if len(q) > 0 {
+			p.Flows++
+		}
+		if len(q) >= s.maxParked {
+			p.Full++
+		}
+		for _, own := range q {
+			p.At[s.standsAt(own)]++
+			if at := time.Unix(int64(own.at()), 0); p.Oldest.IsZero() || at.Before(p.Oldest) {
+				p.Oldest = at
+			}
+		}
+		if retry := s.peek(name, id{kind: kindRetry}); retry != "" && readRetry(retry.body()).Undo {
+			p.Undo++
+		}
+	}
+	return p
+}
+
 // shown is all of a parked event; times in a form that does not depend on how they were made.
 func shown(p Parked) string {
 	rec := *p.Record
@@ -109,6 +134,9 @@ func changeQueue(t *rapid.T, s *Store, flow string, at time.Time) []Change {
 	if n := s.Waiting(flow); n != len(want) {
 		t.Fatalf("%d events wait, want %d", n, len(want))
 	}
+	if got, want := fmt.Sprintf("%+v", s.Parking()), fmt.Sprintf("%+v", parkedIn(s)); got != want {
+		t.Fatalf("counted as parked are %s, there are %s", got, want)
+	}
 	return made
 }
 
@@ -136,7 +164,7 @@ func TestTheHandlerOfAParkedEventMayHaveBeenRenamed(t *testing.T) {
 	if at := s.Standing("f", "authorize"); len(at) != 1 || at[0].At != "authorize" {
 		t.Errorf("at it stand %+v", at)
 	}
-	if at := s.Parking(1).At; len(at) != 1 || at["authorize"] != 1 {
+	if at := s.Parking().At; len(at) != 1 || at["authorize"] != 1 {
 		t.Errorf("parked are %v", at)
 	}
 }
@@ -161,8 +189,8 @@ func TestAnAttemptCountsForItsOwnEventOnly(t *testing.T) {
 	if at := s.Standing("f", "ship"); len(at) != 1 || at[0].Seq != head.Seq {
 		t.Errorf("behind it stand %+v", at)
 	}
-	if made := s.Unpark("f", head.Seq); len(made) != 2 || s.Parking(1).Undo != 0 {
-		t.Errorf("%d records delete an event and its attempts, %d compensations fail", len(made), s.Parking(1).Undo)
+	if made := s.Unpark("f", head.Seq); len(made) != 2 || s.Parking().Undo != 0 {
+		t.Errorf("%d records delete an event and its attempts, %d compensations fail", len(made), s.Parking().Undo)
 	}
 }
 
@@ -176,5 +204,23 @@ func TestAnAttemptIsRememberedHoweverSmallRecordsMustBe(t *testing.T) {
 	var large *TooLargeError
 	if _, err := s.Park("f", Parked{Record: &kgo.Record{Value: bytes.Repeat([]byte("x"), 20)}}, start); !errors.As(err, &large) || s.Parked() > 0 {
 		t.Errorf("%v, %d are parked", err, s.Parked())
+	}
+}
+
+// What is parked is told again and again, to all who ask whether the service is
+// ready: how much it is must not matter.
+func BenchmarkParking(b *testing.B) {
+	for _, flows := range []int{1, 100_000} {
+		b.Run(fmt.Sprint(flows), func(b *testing.B) {
+			s := New(config())
+			for k := range flows {
+				must(s.Park(fmt.Sprint(k), Parked{At: "ship", Record: &kgo.Record{Timestamp: start}}, start.Add(time.Duration(k)*time.Second)))
+			}
+			for b.Loop() {
+				if p := s.Parking(); p.Events != flows || !p.Oldest.Equal(start) {
+					b.Fatalf("parked are %+v", p)
+				}
+			}
+		})
 	}
 }

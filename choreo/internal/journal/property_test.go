@@ -64,7 +64,7 @@ func dump(s *Store) string {
 	}) {
 		fmt.Fprintf(&b, "input %v %x\n", in, s.inputs[in])
 	}
-	fmt.Fprintf(&b, "parked %d %+v\n", s.Parked(), s.Parking(2))
+	fmt.Fprintf(&b, "parked %d %+v\n", s.Parked(), s.Parking())
 	fmt.Fprintf(&b, "flows %d slots %d bytes %t\n", s.Flows(), s.Slots(), bytes == s.Bytes())
 	return b.String()
 }

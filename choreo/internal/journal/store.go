@@ -41,6 +41,9 @@ type Config struct {
 	// Retain is how long a flow is kept after its last change, Grace how long when it has
 	// ended. 0 means DefaultRetain and DefaultGrace.
 	Retain, Grace time.Duration
+	// MaxParked is how many events a queue may have before it counts as full. 0 means
+	// that none ever does.
+	MaxParked int
 	// MaxRecord is the most bytes that key and value of a record may have together: one
 	// that the broker refuses would fail its transaction again and again. 0 means DefaultMaxRecord.
 	MaxRecord int
@@ -55,6 +58,7 @@ type Store struct {
 	retain    time.Duration
 	grace     time.Duration
 	maxRecord int
+	maxParked int
 	table     table
 	flows     map[string]*flow
 	order     []*flow // for the walk of Expirable
@@ -71,6 +75,8 @@ type Store struct {
 	parked   atomic.Int64   // events
 	queues   map[*flow]int  // how many of them each flow has
 	standing map[string]int // how many stand at a handler
+	parkedAt secondCounts   // how many were put when
+	full     int            // flows that have maxParked of them, or more
 	undo     int            // flows whose head is a compensation that fails
 }
 
@@ -113,6 +119,7 @@ func New(c Config) *Store {
 		retain:    c.Retain,
 		grace:     c.Grace,
 		maxRecord: c.MaxRecord,
+		maxParked: c.MaxParked,
 		table:     newTable(c.Common),
 		flows:     make(map[string]*flow),
 		inputs:    make(map[input]TopicID),

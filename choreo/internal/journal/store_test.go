@@ -21,6 +21,7 @@ func config() Config {
 		Steps:     []string{"authorize", "ship", "notify"},
 		States:    map[string]time.Duration{"order": 48 * time.Hour, "basket": 0},
 		Reactions: []string{"mail"},
+		MaxParked: 2,
 		Formerly:  map[string]string{"charge": "authorize", "pay": "authorize"},
 		Common:    []string{"application/json", "shop.order.placed.v1"},
 	}
