@@ -44,7 +44,8 @@ type Config struct {
 	// MaxInFlightBytes bounds their size; MAX_IN_FLIGHT_BYTES, default 64 MiB.
 	MaxInFlightBytes int64
 	// MaxParkedPerFlow bounds the events of one flow that are parked: failing ones,
-	// and those that queue behind them. At the bound further ones wait in memory.
+	// and those that queue behind them. At the bound further ones wait in memory,
+	// and the task's reading pauses when those of an input are an eighth of MaxInFlight.
 	// MAX_PARKED_PER_FLOW, default 1,000.
 	MaxParkedPerFlow int
 	// MaxParkedPerTask bounds those of one task; MAX_PARKED_PER_TASK, default 100,000.

@@ -46,7 +46,7 @@ type environment struct {
 	MaxInFlightBytes byteSize      `env:"MAX_IN_FLIGHT_BYTES" envDefault:"64MiB" allowed:"a size, such as 67108864 or 64MiB" help:"their size"`
 	MaxHandlers      int           `env:"MAX_HANDLERS" envDefault:"1024" allowed:"a number" help:"handlers running at once"`
 	MaxParkedPerFlow int           `env:"MAX_PARKED_PER_FLOW" envDefault:"1000" allowed:"a number" help:"events of one flow that wait for another attempt, or behind one that does"`
-	MaxParkedPerTask int           `env:"MAX_PARKED_PER_TASK" envDefault:"100000" allowed:"a number" help:"such events of one task; at the limit reading pauses"`
+	MaxParkedPerTask int           `env:"MAX_PARKED_PER_TASK" envDefault:"100000" allowed:"a number" help:"such events of one task; at the limit its reading pauses"`
 	MaxEventBytes    byteSize      `env:"MAX_EVENT_BYTES" envDefault:"900KiB" allowed:"a size, such as 921600 or 900KiB" help:"size of an event's data; larger ones are dead letters"`
 	MaxJournalBytes  byteSize      `env:"MAX_JOURNAL_BYTES" envDefault:"1GiB" allowed:"a size, such as 1073741824 or 1GiB" help:"memory for flow state; at the limit reading pauses"`
 	StopTimeout      time.Duration `env:"STOP_TIMEOUT" envDefault:"20s" allowed:"a duration, such as 20s" help:"how long a graceful stop may take"`

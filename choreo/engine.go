@@ -78,6 +78,7 @@ type owned struct {
 	timer     *input          // of what is from no input: parked events
 	agenda    *agenda.Agenda  // when the heads of queues are due
 	clock     clock
+	held      atomic.Int64    // events that cannot be parked, and wait in memory
 
 	mu       sync.Mutex
 	expiring map[string]struct{} // flows handed to the scheduler to be dropped
@@ -235,9 +236,9 @@ func (e *engine) Deliver(ctx context.Context, s *task.Source, recs []*kgo.Record
 			break
 		}
 		next = rec.Offset + 1
-		if !in.Offsets.Room() {
+		if !e.mayRead(in) {
 			in.full.Store(true)
-			if !in.Offsets.Room() { // else the gate made room in between
+			if !e.mayRead(in) { // else the gate made room in between
 				break
 			}
 			in.full.Store(false)
@@ -481,10 +482,18 @@ func header(rec *kgo.Record, key string) []byte {
 	return nil
 }
 
+// mayRead reports whether a source may take another record. While events of a
+// task cannot be parked, each of its sources has a part of the room only, so that
+// they pause before all of it is taken and the other tasks have to wait as well.
+func (e *engine) mayRead(in *input) bool {
+	const part = 8
+	return in.Offsets.Room() && (in.owned.held.Load() == 0 || in.Offsets.InFlight() < max(1, e.cfg.MaxInFlight/part))
+}
+
 // gated tells that results of a source have passed the gate: where the source
 // was full there may be room again.
 func (e *engine) gated(in *input) {
-	if in.full.Load() && in.Offsets.Room() {
+	if in.full.Load() && e.mayRead(in) {
 		in.full.Store(false)
 		e.owner.Wake()
 	}

@@ -70,6 +70,7 @@ func (r *run) queue() (wait time.Duration, queued bool) {
 		r.putOff()
 		return sched.Done, true
 	}
+	r.hold()
 	switch wait = r.e.resume(o, r.key); {
 	case !o.inc.Standing():
 		r.drop()
@@ -162,6 +163,14 @@ func (e *engine) mayPark(o *owned, key string) bool {
 	return o.store.Waiting(key) < e.cfg.MaxParkedPerFlow && o.store.Parked() < e.cfg.MaxParkedPerTask
 }
 
+// hold notes that the event cannot be parked, and takes room for long. See mayRead.
+func (r *run) hold() {
+	if !r.held {
+		r.held = true
+		r.in.owned.held.Add(1)
+	}
+}
+
 // park puts the event into the queue of its key, or back, after a failed
 // attempt. It returns false if the next attempt is to be awaited in place.
 func (r *run) park(h handler, wait time.Duration) bool {
@@ -170,6 +179,7 @@ func (r *run) park(h handler, wait time.Duration) bool {
 		return false
 	}
 	if r.place == nil && !r.e.mayPark(o, r.key) {
+		r.hold()
 		return false
 	}
 	p := journal.Parked{At: h.name(), Answered: r.answered, Record: r.rec}
@@ -188,6 +198,7 @@ func (r *run) park(h handler, wait time.Duration) bool {
 		c, err := r.store().Park(r.key, p, r.now())
 		if err != nil {
 			r.logger(h.name()).Warn("cannot be parked: later events of its key wait in memory", "error", err)
+			r.hold()
 			return false
 		}
 		r.changes = append(r.changes, c)
@@ -403,11 +414,11 @@ type taskParking struct {
 func (e *engine) parkedReasons() (all []string) {
 	for _, p := range e.parkings() {
 		if p.Events >= e.cfg.MaxParkedPerTask {
-			all = append(all, fmt.Sprintf("task %d: %d events of %d flows are parked, the limit is MAX_PARKED_PER_TASK, %d: reading pauses until their handlers succeed",
+			all = append(all, fmt.Sprintf("task %d: %d events of %d flows are parked, the limit is MAX_PARKED_PER_TASK, %d: the task's reading pauses until their handlers succeed",
 				p.task, p.Events, p.Flows, e.cfg.MaxParkedPerTask))
 		}
 		if p.Full > 0 {
-			all = append(all, fmt.Sprintf("task %d: %d flows have as many events parked as MAX_PARKED_PER_FLOW allows, %d: their next ones wait in memory, and reading pauses when it is full",
+			all = append(all, fmt.Sprintf("task %d: %d flows have as many events parked as MAX_PARKED_PER_FLOW allows, %d: their next ones wait in memory, and the task's reading pauses when they are many",
 				p.task, p.Full, e.cfg.MaxParkedPerFlow))
 		}
 	}

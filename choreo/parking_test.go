@@ -15,6 +15,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest"
+	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
@@ -535,6 +536,18 @@ func TestAnUndoThatFailsIsParkedForEver(t *testing.T) {
 	awaitGauge(t, p.reg, "choreo_stuck_compensations", "", 0)
 }
 
+// otherTask is a flow of another task than f, of two.
+func otherTask(t *testing.T) string {
+	t.Helper()
+	for n := range 100 {
+		if g := fmt.Sprint("g", n); txn.Partition([]byte(g), 2) != txn.Partition([]byte("f"), 2) {
+			return g
+		}
+	}
+	t.Fatal("all flows are of one task")
+	return ""
+}
+
 func TestAtTheBoundOfParkedEventsReadingWaitsAndNothingIsLost(t *testing.T) {
 	for name, c := range map[string]struct {
 		perFlow, perTask int
@@ -548,20 +561,34 @@ func TestAtTheBoundOfParkedEventsReadingWaitsAndNothingIsLost(t *testing.T) {
 			step := w.step()
 			parks(&step)
 			reg := prometheus.NewRegistry()
-			svc := choreo.NewService("worker", choreo.Tasks(1), step)
+			svc := choreo.NewService("worker", choreo.Tasks(2), step)
 			s := choreotest.Start(t, svc, choreotest.With(func(cfg *choreo.Config) {
-				cfg.MaxParkedPerFlow, cfg.MaxParkedPerTask, cfg.MaxInFlight, cfg.Registerer = c.perFlow, c.perTask, 4, reg
+				cfg.MaxParkedPerFlow, cfg.MaxParkedPerTask, cfg.MaxInFlight, cfg.Registerer = c.perFlow, c.perTask, 32, reg
 				cfg.Logger = slog.New(slog.DiscardHandler)
 			}))
 			var want []choreo.Emission
-			for n := range 20 {
-				s.Publish("f", jobGiven.New(job{"f", fmt.Sprint(n)}))
-				want = append(want, jobDone.New(work{"f", fmt.Sprint(n)}))
+			publish := func(events int) {
+				for range events {
+					what := fmt.Sprint(len(want))
+					s.Publish("f", jobGiven.New(job{"f", what}))
+					want = append(want, jobDone.New(work{"f", what}))
+				}
 			}
-			awaitGauge(t, reg, "choreo_in_flight_records", "", 4)
-			if err := svc.Ready(); err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("it says that it is ready: %v, want %q", err, c.says)
-			}
+			publish(c.perFlow + 1)
+			eventually(t, "it says that it is not ready", func() error {
+				if err := svc.Ready(); err == nil || !strings.Contains(err.Error(), c.says) {
+					return fmt.Errorf("it says %w, want %q", err, c.says)
+				}
+				if n := gauge(t, reg, "choreo_in_flight_records", ""); n != 1 {
+					return fmt.Errorf("%v events wait in memory", n)
+				}
+				return nil
+			})
+			publish(50) // more than there is room for
+			awaitGauge(t, reg, "choreo_in_flight_records", "", 32/8)
+			g := otherTask(t)
+			s.Publish(g, jobGiven.New(job{g, "b"}))
+			s.Expect(g, jobDone.New(work{g, "b"}))
 			if n := gauge(t, reg, "choreo_parked_events", ""); n != float64(c.perFlow-1) {
 				t.Errorf("%v events are parked behind the first", n)
 			}

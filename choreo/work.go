@@ -48,6 +48,7 @@ type run struct {
 	failed    *failure // of the last attempt, if there is to be another
 	place     *place   // in the queue of the key
 	parked    bool     // the event goes on from the journal
+	held      bool     // it could not be parked when it should have been
 	doing     string   // doingDo or doingUndo
 
 	replay *replay // nil unless a dead letter is replayed
@@ -213,8 +214,12 @@ func (r *run) drop() {
 }
 
 func (r *run) giveRoom() {
-	if !r.resumed() {
-		r.e.room.give(r.size)
+	if r.resumed() {
+		return
+	}
+	r.e.room.give(r.size)
+	if r.held {
+		r.in.owned.held.Add(-1)
 	}
 }
 

@@ -88,6 +88,11 @@ var parkingMutants = []Mutant{
 		Breaks: "a jump of the clock holds up nothing", By: runtime(parkingTests),
 	},
 	{
+		Name: "what cannot be parked takes all of the room", File: engineFile,
+		Old: `(in.owned.held.Load() == 0 || `, New: `(true || `,
+		Breaks: "at the bound of a task the others go on", By: runtime(parkingTests),
+	},
+	{
 		Name: "the age of what is parked is not told", File: parkedFile,
 		Old: `s.parkedAt.add(own.at(), n)`, New: ``,
 		Breaks: "what is parked shows", By: journalled(""),
