@@ -78,7 +78,8 @@ type owned struct {
 	timer     *input          // of what is from no input: parked events
 	agenda    *agenda.Agenda  // when the heads of queues are due
 	clock     clock
-	held      atomic.Int64    // events that cannot be parked, and wait in memory
+	early     map[string]earlier // by key, not changed after Opened
+	held      atomic.Int64       // events that cannot be parked, and wait in memory
 
 	mu       sync.Mutex
 	expiring map[string]struct{} // flows handed to the scheduler to be dropped
@@ -164,7 +165,7 @@ func (e *engine) Opened(t *task.Task) error {
 	e.mu.Lock()
 	e.owned[t.Partition] = o
 	e.mu.Unlock()
-	o.store.Heads(func(key, at string, next time.Time) { o.agenda.Add(key, e.until(o, at, next)) })
+	e.recall(o)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package choreo
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
@@ -217,7 +218,7 @@ func (r *run) park(h handler, wait time.Duration) bool {
 	}, r.now()))
 	r.e.stuck.remove(r)
 	r.putOff()
-	o.agenda.Add(r.key, wait)
+	o.agenda.Add(strings.Clone(r.key), wait) // not the text of all attributes, of which the key is a part
 	return true
 }
 
@@ -275,24 +276,44 @@ func (e *engine) resume(o *owned, key string) time.Duration {
 	if !ok {
 		return sched.Done
 	}
-	if wait := e.until(o, p.At, t.Next); wait > 0 {
+	if wait := o.until(key, t.Next); wait > 0 {
 		return wait
 	}
 	e.resumed(o, key, p, t).Run()
 	return 0
 }
 
-// until is how long it is to the next attempt, never longer than its handler
-// allows: the wall clock of another process may have been another one.
-func (e *engine) until(o *owned, at string, next time.Time) time.Duration {
+// recall puts the queues of a restored journal on the agenda. The wall clock of
+// who wrote it may have been ahead, or its handler may have waited for longer: no
+// attempt is further away than the handler allows.
+func (e *engine) recall(o *owned) {
+	o.store.Heads(func(key, at string, next time.Time) {
+		longest := time.Duration(defaultMax)
+		if h := e.plan.handlerOf(at); h != nil {
+			longest = h.settings().retry.withDefaults().Max
+		}
+		if o.until(key, next) > longest {
+			if o.early == nil {
+				o.early = map[string]earlier{}
+			}
+			o.early[key] = earlier{next, o.clock.began.Add(longest)}
+		}
+	})
+	o.store.Heads(func(key, _ string, next time.Time) { o.agenda.Add(key, o.until(key, next)) })
+}
+
+// earlier is the time of an attempt that a journal says is later.
+type earlier struct{ said, at time.Time }
+
+// until is how long it is to an attempt that the journal says is next.
+func (o *owned) until(key string, next time.Time) time.Duration {
 	if next.IsZero() {
 		return 0
 	}
-	longest := defaultMax
-	if h := e.plan.handlerOf(at); h != nil {
-		longest = h.settings().retry.withDefaults().Max
+	if x, ok := o.early[key]; ok && x.said.Equal(next) {
+		return time.Until(x.at)
 	}
-	return min(time.Until(o.clock.local(next)), longest)
+	return time.Until(o.clock.local(next))
 }
 
 // handlerOf is some handler of a name, nil if there is none.
@@ -346,11 +367,23 @@ func (r *run) goOn(key string, p journal.Parked, t journal.Retry) {
 func (r *run) rest(h *hearing, p journal.Parked) *hearing {
 	x, stands := h.from(p)
 	if !stands {
-		r.attempt = 0
 		r.deadLetter(p.At, reasonNotHeard, fmt.Errorf(
 			"it was parked at %q, which no longer hears %q; declare that again, and replay this letter", p.At, r.event.Type))
+		r.attempt = 0 // of the handler that is next
+	}
+	if r.key != r.flow { // nothing that keeps flow state heard it then
+		x.handlers = slices.DeleteFunc(x.handlers, ofFlow)
 	}
 	return x
+}
+
+// ofFlow reports whether a handler has to run in the flow's own task.
+func ofFlow(h handler) bool {
+	switch h.(type) {
+	case *stepRun, *stepTrigger, *stateApply:
+		return true
+	}
+	return false
 }
 
 // abandon makes the whole event a dead letter.

@@ -2,49 +2,87 @@ package choreo
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// The wall clock is read once in the life of a task here. Another process may
-// have seen another time: then a retry comes at once or after its longest wait,
-// and none before the last one's wait is over in this process.
+// The wall clock is read once in the life of a task. Another process may have
+// seen another time, and an earlier version longer waits: then an attempt comes at
+// once or after its longest wait, and its queue is not left to itself.
 func TestNextAttemptsHoweverTheWallClockJumps(t *testing.T) {
-	e, in := bareEngine(t)
-	o := in.owned
 	const longest = defaultMax
 	for name, c := range map[string]struct {
-		next      time.Duration // from now, by the clock of who wrote it
-		jump      time.Duration // what the wall clock has gained until it was read here
-		low, high time.Duration
+		next time.Duration // from now, by the clock of who wrote it
+		jump time.Duration // what the wall clock has gained until it is read here
+		want time.Duration // from now, by this process
 	}{
-		"no jump":                     {10 * time.Second, 0, 9 * time.Second, 10 * time.Second},
-		"an hour ahead":               {10 * time.Second, time.Hour, -2 * time.Hour, 0},
-		"an hour back":                {10 * time.Second, -time.Hour, longest, longest},
-		"overdue":                     {-time.Minute, 0, -2 * time.Minute, 0},
-		"never tried":                 {},
-		"written by a damaged clock":  {1 << 62, 0, longest, longest},
-		"written before time's start": {-1 << 62, 0, -1 << 63, 0},
+		"no jump":                             {10 * time.Second, 0, 10 * time.Second},
+		"an hour ahead":                       {10 * time.Second, time.Hour, 0},
+		"an hour back":                        {10 * time.Second, -time.Hour, longest},
+		"back by little more than is awaited": {10 * time.Second, -longest, longest},
+		"overdue":                             {-time.Minute, 0, 0},
+		"never tried":                         {},
+		"written by a damaged clock":          {1 << 62, 0, longest},
+		"written before time's start":         {-1 << 62, 0, 0},
 	} {
-		o.clock = newClock()
-		var next time.Time
-		if c.high != 0 || c.next != 0 {
-			next = o.clock.wall(time.Now().Add(c.next))
-		}
-		o.clock.shown = o.clock.shown.Add(c.jump)
-		if wait := e.until(o, "", next); wait < c.low || wait > c.high {
-			t.Errorf("%s: the next attempt is due in %v, want %v to %v", name, wait, c.low, c.high)
-		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e, in := bareEngine(t)
+				o := in.owned
+				began := time.Now()
+				head, err := o.store.Park("f", journal.Parked{Record: &kgo.Record{Timestamp: began}}, began)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c != (struct{ next, jump, want time.Duration }{}) {
+					o.store.PutRetry("f", journal.Retry{Seq: head.Seq(), Attempts: 1, Next: began.Add(c.next)}, began)
+				}
+				o.clock.shown = o.clock.shown.Add(c.jump)
+				e.recall(o)
+				var wake []time.Duration // when whatever comes up on the way is looked at
+				for _, at := range []time.Duration{c.want / 2, c.want - time.Nanosecond, c.want} {
+					if at >= 0 {
+						wake = append(wake, at)
+					}
+				}
+				for _, at := range wake {
+					time.Sleep(at - time.Since(began))
+					synctest.Wait()
+					if done := o.store.Parked() == 0; done != (at == c.want) {
+						t.Errorf("after %v of %v its attempt was made: %t", at, c.want, done)
+					}
+				}
+			})
+		})
 	}
-	// In the process that wrote it, a jump is not seen: both ways lead back.
-	o.clock = newClock()
+}
+
+// What is made earlier than the journal says is one attempt, not the next ones.
+func TestAParkedEventWaitsAgainAfterAnAttemptThatWasEarlier(t *testing.T) {
+	_, in := bareEngine(t)
+	o := in.owned
+	now := time.Now()
+	o.early = map[string]earlier{"f": {said: now.Add(time.Hour), at: now}}
+	if wait := o.until("f", o.clock.wall(now.Add(time.Minute))); wait < time.Minute-time.Second {
+		t.Errorf("the next attempt is due in %v", wait)
+	}
+	if wait := o.until("f", now.Add(time.Hour)); wait > 0 {
+		t.Errorf("the earlier one is due in %v", wait)
+	}
+}
+
+// A process does not see that the wall clock jumps while it runs.
+func TestTheWallClockMayJumpWhileAProcessRuns(t *testing.T) {
+	c := newClock()
 	for _, jump := range []time.Duration{0, time.Hour, -time.Hour} {
-		o.clock.shown = o.clock.shown.Add(jump)
+		c.shown = c.shown.Add(jump)
 		at := time.Now().Add(time.Minute)
-		if back := o.clock.local(o.clock.wall(at)); !back.Equal(at) {
+		if back := c.local(c.wall(at)); !back.Equal(at) {
 			t.Errorf("%v became %v", at, back)
 		}
 	}
@@ -101,6 +139,40 @@ func TestWhatIsLeftToDoOnAParkedEvent(t *testing.T) {
 		if got != c.want || stands != c.stands {
 			t.Errorf("of %+v there is left %q, %t; want %q, %t", c.p, got, stands, c.want, c.stands)
 		}
+	}
+}
+
+// placed is an event that the sample service's step hears.
+func placed(t *testing.T, flow string) *kgo.Record {
+	t.Helper()
+	ev := cloudevent.Event{ID: "1", Source: "/x", Type: "test.placed.v1", CorrelationID: flow, Data: []byte("{}")}
+	rec, err := ev.Record("orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// An event that no step heard may be parked under another key than its flow, in
+// another task. A step that a later version declares must not run there.
+func TestAStepDoesNotRunInTheQueueOfAnotherKey(t *testing.T) {
+	e, in := bareEngine(t)
+	for key, want := range map[string]int{"flow": 1, "another key": 0} {
+		r := e.resumed(in.owned, key, journal.Parked{Seq: 1, Record: placed(t, "flow")}, journal.Retry{})
+		if got := len(r.hears.handlers); got != want {
+			t.Errorf("in the queue of %q %d handlers hear it, want %d", key, got, want)
+		}
+	}
+}
+
+func TestTheLetterOfWhatIsNotHeardAnyMoreTellsHowOftenItWasTried(t *testing.T) {
+	e, in := bareEngine(t)
+	r := e.resumed(in.owned, "flow", journal.Parked{Seq: 1, At: "archive", Record: placed(t, "flow")}, journal.Retry{Seq: 1, Attempts: 3})
+	if len(r.records) != 1 || string(header(r.records[0], "choreo-dlq-attempts")) != "3" {
+		t.Errorf("letters %+v", r.records)
+	}
+	if r.attempt != 0 || len(r.hears.handlers) != 1 {
+		t.Errorf("attempt %d of %d handlers follows", r.attempt, len(r.hears.handlers))
 	}
 }
 

@@ -78,19 +78,29 @@ var parkingMutants = []Mutant{
 		Breaks: "what is done is not done again after a restart", By: runtime(parkingTests),
 	},
 	{
-		Name: "a restored queue is left to itself", File: engineFile,
-		Old: `o.agenda.Add(key, e.until(o, at, next))`, New: `e.until(o, at, next)`,
+		Name: "a restored queue is left to itself", File: parkingFile,
+		Old: `o.agenda.Add(key, o.until(key, next))`, New: `o.until(key, next)`,
 		Breaks: "what is parked goes on after a restart", By: runtime(parkingTests),
 	},
 	{
 		Name: "a next attempt is awaited however late the clock says it is", File: parkingFile,
-		Old: `return min(time.Until(o.clock.local(next)), longest)`, New: `_ = longest; return time.Until(o.clock.local(next))`,
+		Old: `if o.until(key, next) > longest {`, New: `if false {`,
 		Breaks: "a jump of the clock holds up nothing", By: runtime(parkingTests),
+	},
+	{
+		Name: "what was awaited too long is never awaited again", File: parkingFile,
+		Old: `ok && x.said.Equal(next) {`, New: `ok {`,
+		Breaks: "there is a wait between two attempts", By: runtime(parkingTests),
 	},
 	{
 		Name: "what cannot be parked takes all of the room", File: engineFile,
 		Old: `(in.owned.held.Load() == 0 || `, New: `(true || `,
 		Breaks: "at the bound of a task the others go on", By: runtime(parkingTests),
+	},
+	{
+		Name: "a step runs in the queue of another key", File: parkingFile,
+		Old: `if r.key != r.flow { // nothing`, New: `if false { // nothing`,
+		Breaks: "what a flow's journal knows lies in its own task", By: runtime(parkingTests + "|TestAStepDoesNot"),
 	},
 	{
 		Name: "the age of what is parked is not told", File: parkedFile,
