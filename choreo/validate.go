@@ -17,6 +17,10 @@ var (
 	eventType   = regexp.MustCompile(`^[!-~]{1,255}$`)
 )
 
+// longestWait is far beyond what anybody waits for; what is added to it or doubled
+// still is a time.
+const longestWait = 10 * 365 * 24 * time.Hour
+
 const nameRule = "lower-case letters, digits, '.', '_' and '-', at most 63"
 
 func (p *plan) validate() {
@@ -168,6 +172,8 @@ func (p *plan) validateRetry(kind, name string, x policy) {
 	}{{"Retry.First", r.First}, {"Retry.Max", r.Max}, {"Retry.Over", r.Over}, {"Timeout", x.timeout}} {
 		if d.value < 0 {
 			p.mistake("%s %q: %s is %v; it must not be negative", kind, name, d.field, d.value)
+		} else if d.value > longestWait {
+			p.mistake("%s %q: %s is %v; it must be at most %v", kind, name, d.field, d.value, longestWait)
 		}
 	}
 	if full := r.withDefaults(); full.First > full.Max {

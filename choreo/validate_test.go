@@ -3,6 +3,7 @@ package choreo
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,10 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 			s.Retry = Retry{Attempts: -1, First: -time.Second, Max: -1, Over: -1}
 			s.Timeout = -1
 		})}, []string{"Retry.Attempts is -1", "Retry.First is -1s", "Retry.Max is -1ns", "Retry.Over is -1ns", "Timeout is -1ns"}},
+		{"waits beyond all times", []Declaration{with(func(s *Step[in, out]) {
+			s.Retry = Retry{First: math.MaxInt64, Max: math.MaxInt64, Over: math.MaxInt64}
+			s.Timeout = math.MaxInt64
+		})}, []string{"Retry.First is 2562047h47m16.854775807s; it must be at most 87600h0m0s", "Retry.Max is 2562047h", "Retry.Over is 2562047h", "Timeout is 2562047h"}},
 		{"more attempts in place than in all", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 3, InPlace: 4} })}, []string{"Retry.InPlace is 4; it must be 1 to Retry.Attempts, 3"}},
 		{"fewer attempts in place than none", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{InPlace: -1} })}, []string{"Retry.InPlace is -1"}},
 		{"first wait above the longest", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{First: time.Minute, Max: time.Second} })}, []string{"longer than Retry.Max"}},
