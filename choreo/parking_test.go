@@ -251,12 +251,15 @@ type process struct {
 	reg  *prometheus.Registry
 }
 
-func runProcess(t *testing.T, svc *choreo.Service, brokers []string) *process {
+func runProcess(t *testing.T, svc *choreo.Service, brokers []string, change ...func(*choreo.Config)) *process {
 	t.Helper()
 	p := &process{reg: prometheus.NewRegistry()}
 	cfg := configFor(brokers, "a")
 	cfg.ClientOptions = []kgo.Opt{kgo.Dialer(p.plug.dial)}
 	cfg.Registerer, cfg.StopTimeout = p.reg, time.Second
+	for _, c := range change {
+		c(&cfg)
+	}
 	p.instance = runInstance(t, svc, cfg)
 	p.awaitReady(t, svc)
 	return p
@@ -732,8 +735,8 @@ func TestWhatIsTooLargeToBeParkedWaitsInPlace(t *testing.T) {
 	s.ExpectNothingMore("f")
 }
 
-// Random attempts fail, random processes are killed: every event is worked on
-// once, in the order of its flow.
+// Random attempts fail, random processes are killed, and the next one may park
+// more or less: every event is worked on once, in the order of its flow.
 func TestTheOrderOfAKeyIsKept(t *testing.T) {
 	t.Parallel()
 	const budget = 2 * time.Second
@@ -775,7 +778,8 @@ func TestTheOrderOfAKeyIsKept(t *testing.T) {
 				kills++
 				p.plug.pull()
 				svc = service()
-				p = runProcess(t, svc, brokers)
+				bound := rapid.SampledFrom([]int{1, 3, 1000}).Draw(rt, "bound")
+				p = runProcess(t, svc, brokers, func(c *choreo.Config) { c.MaxParkedPerFlow, c.MaxParkedPerTask = bound, 2*bound })
 			}
 			flow, what := fmt.Sprintf("s%d-f%d", sequences, rapid.IntRange(0, 3).Draw(rt, "flow")), fmt.Sprint(n)
 			mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	mrand "math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -41,7 +42,15 @@ func services() []choreotest.Simulated {
 }
 
 func simulateOptions(say *speech) choreotest.Options {
-	return choreotest.Options{Seeds: 5, Reset: say.reset}
+	return choreotest.Options{Seeds: 5, Reset: say.reset, Configure: parkLittle}
+}
+
+// parkLittle has one instance of each service, and no other, park so little
+// that events are often at the bound. Tasks come to it and go from it.
+func parkLittle(c *choreo.Config) {
+	if strings.HasSuffix(c.InstanceID, "-1") {
+		c.MaxParkedPerFlow, c.MaxParkedPerTask, c.MaxInFlight = 2, 4, 64
+	}
 }
 
 // speech keeps what was said of each flow.
