@@ -288,7 +288,7 @@ func (e *engine) resume(o *owned, key string) time.Duration {
 // attempt is further away than the handler allows.
 func (e *engine) recall(o *owned) {
 	o.store.Heads(func(key, at string, next time.Time) {
-		longest := time.Duration(defaultMax)
+		longest := defaultMax
 		if h := e.plan.handlerOf(at); h != nil {
 			longest = h.settings().retry.withDefaults().Max
 		}
