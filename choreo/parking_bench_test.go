@@ -1,3 +1,5 @@
+//go:build unix
+
 package choreo_test
 
 import (
@@ -6,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +23,8 @@ import (
 // until it is back. It uses the brokers of KAFKA_BROKERS, or else an embedded one.
 // What is parked costs little; what costs is trying it, so the longest waits
 // between two attempts are those of a provider that is away for long, and the
-// default ones.
+// default ones. On a busy machine the CPU time of an event tells more than the
+// speed; an embedded broker and the attempts are in it.
 func BenchmarkManyParked(b *testing.B) {
 	for _, longest := range []time.Duration{10 * time.Minute, 30 * time.Second} {
 		b.Run(longest.String(), func(b *testing.B) { manyParked(b, longest) })
@@ -103,13 +107,29 @@ func manyParked(b *testing.B, longest time.Duration) {
 			b.Fatal(err)
 		}
 	}
-	pass := func() float64 { // events a second, of flows that do not fail
-		began := time.Now()
+	busy := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	pass := func() (speed, cost float64) { // events a second, and CPU time of each, of flows that do not fail
+		began, worked := time.Now(), busy()
 		publish(passing, "pass")
 		for seen := 0; seen < passing; {
 			seen += len(cl.PollFetches(b.Context()).Records())
 		}
-		return passing / time.Since(began).Seconds()
+		return passing / time.Since(began).Seconds(), float64((busy() - worked).Microseconds()) / passing
+	}
+	best := func() (speed, cost float64) {
+		for n := range 3 {
+			s, c := pass()
+			if speed = max(speed, s); n == 0 || c < cost {
+				cost = c
+			}
+		}
+		return speed, cost
 	}
 	sum := func(name string) (n float64) {
 		families, err := reg.Gather()
@@ -127,7 +147,7 @@ func manyParked(b *testing.B, longest time.Duration) {
 	}
 	for b.Loop() {
 		pass() // warm
-		before := max(pass(), pass(), pass())
+		before, costBefore := best()
 		began := time.Now()
 		publish(parked, "fail")
 		for sum("choreo_parked_events") < parked || sum("choreo_in_flight_records") > 0 {
@@ -137,10 +157,12 @@ func manyParked(b *testing.B, longest time.Duration) {
 		b.ReportMetric(before, "alone/s")
 		tried.Store(0)
 		began = time.Now()
-		after := max(pass(), pass(), pass())
+		after, costAfter := best()
 		b.ReportMetric(float64(tried.Load())/time.Since(began).Seconds(), "attempts/s")
 		b.ReportMetric(after, "beside/s")
 		b.ReportMetric(after/before, "share")
+		b.ReportMetric(costBefore, "alone-us")
+		b.ReportMetric(costAfter, "beside-us")
 		p.pull()
 		began = time.Now()
 		dead := stop
