@@ -739,7 +739,7 @@ func TestWhatIsTooLargeToBeParkedWaitsInPlace(t *testing.T) {
 // more or less: every event is worked on once, in the order of its flow.
 func TestTheOrderOfAKeyIsKept(t *testing.T) {
 	t.Parallel()
-	const budget = 2 * time.Second
+	const budget, least = 2 * time.Second, 5 // sequences, on however slow a machine
 	brokers := broker(t)
 	var mu sync.Mutex
 	failing := map[string]int{}
@@ -768,7 +768,7 @@ func TestTheOrderOfAKeyIsKept(t *testing.T) {
 	defer cl.Close()
 	began, sequences, kills := time.Now(), 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
-		if time.Since(began) > budget {
+		if sequences >= least && time.Since(began) > budget {
 			return
 		}
 		sequences++
@@ -815,7 +815,4 @@ func TestTheOrderOfAKeyIsKept(t *testing.T) {
 		}
 	})
 	t.Logf("%d sequences, %d kills", sequences, kills)
-	if sequences < 5 && !t.Failed() {
-		t.Errorf("only %d sequences in %v", sequences, budget)
-	}
 }

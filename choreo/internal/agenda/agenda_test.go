@@ -79,6 +79,7 @@ func TestWhatIsAddedWhileItTellsIsToldOf(t *testing.T) {
 		defer a.Close()
 		a.Add("0", time.Second)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if got := fmt.Sprint(x.keys); got != "[0 1 2 3 4 5]" {
 			t.Errorf("told of %s", got)
 		}
@@ -93,6 +94,7 @@ func TestNothingIsToldOfAfterTheEnd(t *testing.T) {
 		a.Close()
 		a.Add("b", 0)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(x.keys) > 0 || a.Len() > 0 {
 			t.Errorf("told of %v, %d are left", x.keys, a.Len())
 		}
