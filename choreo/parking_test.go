@@ -610,7 +610,7 @@ func TestAtTheBoundOfParkedEventsReadingWaitsAndNothingIsLost(t *testing.T) {
 // At the bound of a task the failing event of another flow waits in place, and
 // goes on there.
 func TestAtTheBoundOfATaskAttemptsGoOnInPlace(t *testing.T) {
-	w := &worker{fail: map[string]int{"a": 1 << 30, "b": 20}}
+	w := &worker{fail: map[string]int{"a": 1 << 30, "b": 1 << 30}}
 	step := w.step()
 	parks(&step)
 	reg := prometheus.NewRegistry()
@@ -622,6 +622,11 @@ func TestAtTheBoundOfATaskAttemptsGoOnInPlace(t *testing.T) {
 	awaitGauge(t, reg, "choreo_parked_events", "work", 1)
 	s.Publish("g", jobGiven.New(job{"g", "b"}))
 	s.Publish("g", jobGiven.New(job{"g", "c"}))
+	w.awaitCalls(t, 10, "do b")
+	if n := gauge(t, reg, "choreo_parked_flows", ""); n != 1 {
+		t.Errorf("events of %v flows are parked, the limit is one event", n)
+	}
+	w.heal("b")
 	s.Expect("g", jobDone.New(work{"g", "b"}), jobDone.New(work{"g", "c"}))
 	w.heal("a")
 	s.Expect("f", jobDone.New(work{"f", "a"}))
