@@ -2,8 +2,10 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -152,6 +154,58 @@ func TestAFlowDoesNotExpireWhileAnEventOfItIsParked(t *testing.T) {
 	s.Unpark("f", firstSeq)
 	if due := s.Expirable(late, 100); len(due) != 1 || len(s.Drop("f", late)) != 1 || s.Slots() != 0 {
 		t.Errorf("%v has expired when nothing is parked, %d slots are left", due, s.Slots())
+	}
+}
+
+// What is parked in one flow keeps no other.
+func TestAFlowExpiresBesideOneThatIsParked(t *testing.T) {
+	s := New(config())
+	must(s.PutRun("f", Run{Step: "ship", Hash: Hash{1}, Status: Did}, start))
+	must(s.Park("g", Parked{At: "ship", Record: &kgo.Record{Timestamp: start}}, start))
+	s.Ended("f", start)
+	late := start.Add(1000 * time.Hour)
+	if due := s.Expirable(late, 100); !slices.Equal(due, []string{"f"}) || len(s.Drop("f", late)) != 1 {
+		t.Errorf("%v has expired", due)
+	}
+	if at := s.Standing("f", "ship"); at != nil {
+		t.Errorf("of a flow that is not known %v is parked", at)
+	}
+}
+
+// Each head is told of with the time of its own next attempt.
+func TestHeadsAreToldOfWithTheirNextAttempts(t *testing.T) {
+	s := New(config())
+	for _, flow := range []string{"tried", "new"} {
+		must(s.Park(flow, Parked{At: "ship", Record: &kgo.Record{Timestamp: start}}, start))
+	}
+	next := start.Add(time.Minute).Truncate(time.Millisecond)
+	s.PutRetry("tried", Retry{Seq: firstSeq, Attempts: 1, Began: start, Next: next}, start)
+	got := map[string]time.Time{}
+	s.Heads(func(flow, _ string, at time.Time) { got[flow] = at })
+	if len(got) != 2 || !got["tried"].Equal(next) || !got["new"].IsZero() {
+		t.Errorf("the heads are due at %v", got)
+	}
+}
+
+// Numbers that nothing can have written are damage.
+func TestNumbersOfParkedEventsAreBounded(t *testing.T) {
+	s := New(config())
+	for what, p := range map[string]Parked{
+		"partition": {Record: &kgo.Record{Partition: math.MinInt32, Timestamp: start}},
+		"offset":    {Record: &kgo.Record{Offset: math.MinInt64, Timestamp: start}},
+	} {
+		r := &reader[[]byte]{rest: appendParked(nil, &p)}
+		if copyParked(nil, r, &s.table); !r.bad {
+			t.Errorf("a %s beyond all was read", what)
+		}
+	}
+	var b []byte
+	for _, n := range []uint64{0, firstSeq, 1 << 32, 0, 0} { // flags, place, attempts, times
+		b = binary.AppendUvarint(b, n)
+	}
+	r := &reader[[]byte]{rest: appendText(b, "")}
+	if copyRetry(nil, r); !r.bad {
+		t.Error("attempts beyond all were read")
 	}
 }
 
