@@ -461,16 +461,19 @@ func replaysInAnyGroups(t *testing.T, tasks choreo.Tasks, foreign bool) {
 	const budget = 1500 * time.Millisecond
 	var mu sync.Mutex
 	broken := true
-	effects := map[string][]string{}
+	effects, had := map[string][]string{}, map[string]bool{}
 	s := choreotest.Start(t, choreo.NewService("worker", tasks, choreo.Step[job, work]{
 		Name: "work", On: jobGiven, Emit: jobDone, Retry: choreo.Retry{Attempts: 1},
-		Do: func(_ context.Context, j job) (work, error) {
+		Do: func(ctx context.Context, j job) (work, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if broken {
 				return work{}, errNotYet
 			}
-			effects[j.ID] = append(effects[j.ID], j.What)
+			if key := choreo.Meta(ctx).IdempotencyKey; !had[key] { // else its transaction has failed
+				had[key] = true
+				effects[j.ID] = append(effects[j.ID], j.What)
+			}
 			return work{j.ID, j.What}, nil
 		},
 	}))
