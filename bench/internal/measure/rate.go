@@ -82,7 +82,7 @@ func (r *Rig) rate(ctx context.Context, c Contender, perCommit int, n int64) (Ra
 		return Rate{}, err
 	}
 	if err := book.Complete(c.exactlyOnce()); err != nil {
-		return Rate{}, fmt.Errorf("the output is wrong: %w", err)
+		return Rate{}, fmt.Errorf("the output is wrong: %w; the contender said:\n%s", err, p.stderr.String())
 	}
 	if at[1].Handled == at[0].Handled {
 		return Rate{}, fmt.Errorf("%d orders are too few for what a commit takes", n)
