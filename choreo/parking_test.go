@@ -15,6 +15,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest"
+	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,6 +26,56 @@ import (
 var soon = choreo.Retry{Attempts: 100_000, InPlace: 1, First: time.Millisecond, Max: 2 * time.Millisecond}
 
 func parks(s *choreo.Step[job, work]) { s.Retry = soon }
+
+// outside says events of flow f to a worker that runs as a process, and hears
+// what it says.
+type outside struct {
+	t   *testing.T
+	cl  *kgo.Client
+	svc *choreo.Service // any of the same declarations
+}
+
+func newOutside(t *testing.T, svc *choreo.Service, brokers []string) *outside {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics("work"), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return &outside{t, cl, svc}
+}
+
+func (o *outside) say(e choreo.Emission) {
+	o.t.Helper()
+	rec, err := o.svc.Encode("f", e)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if err := o.cl.ProduceSync(o.t.Context(), rec).FirstErr(); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// hear waits for so many events, and shows each.
+func (o *outside) hear(n int, show func(choreo.Emission, cloudevent.Event) string) (said []string) {
+	o.t.Helper()
+	ctx, cancel := context.WithTimeout(o.t.Context(), 15*time.Second)
+	defer cancel()
+	for len(said) < n {
+		fs := o.cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			o.t.Fatalf("said was only %v", said)
+		}
+		for _, rec := range fs.Records() {
+			em, ev, err := o.svc.Decode(rec)
+			if err != nil {
+				o.t.Fatal(err)
+			}
+			said = append(said, show(em, ev))
+		}
+	}
+	return said
+}
 
 // heal ends what fails from now on.
 func (w *worker) heal(what string) {
@@ -293,40 +344,14 @@ func TestAttemptsAreCountedOnOverAKill(t *testing.T) {
 	svc := service()
 	createTopics(t, svc, configFor(brokers, "x"))
 	first := runProcess(t, svc, brokers)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics("work"), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	for _, what := range []string{"a", "b"} {
-		rec, err := svc.Encode("f", jobGiven.New(job{"f", what}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cl.ProduceSync(t.Context(), rec).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	outside := newOutside(t, svc, brokers)
+	outside.say(jobGiven.New(job{"f", "a"}))
+	outside.say(jobGiven.New(job{"f", "b"}))
 	<-made
 	first.plug.pull()
 	second := service()
 	runProcess(t, second, brokers)
-	var said []string
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-	defer cancel()
-	for len(said) < 2 {
-		fs := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			t.Fatalf("said was only %v", said)
-		}
-		for _, rec := range fs.Records() {
-			em, ev, err := second.Decode(rec)
-			if err != nil {
-				t.Fatal(err)
-			}
-			said = append(said, fmt.Sprintf("%s %d", em.Type, ev.Attempt))
-		}
-	}
+	said := outside.hear(2, func(em choreo.Emission, ev cloudevent.Event) string { return fmt.Sprintf("%s %d", em.Type, ev.Attempt) })
 	if got := fmt.Sprint(said); got != "[test.job.givenup 9 test.job.done 1]" {
 		t.Errorf("said was %s", got)
 	}
@@ -490,24 +515,11 @@ func TestAnUndoThatFailsIsParkedForEver(t *testing.T) {
 	svc := service()
 	createTopics(t, svc, configFor(brokers, "x"))
 	first := runProcess(t, svc, brokers)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics("work"), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	say := func(e choreo.Emission) {
-		rec, err := svc.Encode("f", e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cl.ProduceSync(t.Context(), rec).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	outside := newOutside(t, svc, brokers)
 	for _, what := range []string{"a", "b", "c"} {
-		say(jobGiven.New(job{"f", what}))
+		outside.say(jobGiven.New(job{"f", what}))
 	}
-	say(calledOff.New(calloff{"f", "rain"}))
+	outside.say(calledOff.New(calloff{"f", "rain"}))
 	w.awaitCalls(t, 20, "undo b") // far more than Attempts
 	awaitGauge(t, first.reg, "choreo_parked_events", "work", 1)
 	awaitGauge(t, first.reg, "choreo_stuck_compensations", "", 1)
@@ -517,22 +529,7 @@ func TestAnUndoThatFailsIsParkedForEver(t *testing.T) {
 	awaitGauge(t, p.reg, "choreo_stuck_compensations", "", 1)
 	w.awaitCalls(t, w.count("undo b")+5, "undo b")
 	w.heal("undo b")
-	var said []string
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-	defer cancel()
-	for len(said) < 6 {
-		fs := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			t.Fatalf("said was only %v", said)
-		}
-		for _, rec := range fs.Records() {
-			em, _, err := second.Decode(rec)
-			if err != nil {
-				t.Fatal(err)
-			}
-			said = append(said, fmt.Sprint(em.Data))
-		}
-	}
+	said := outside.hear(6, func(em choreo.Emission, _ cloudevent.Event) string { return fmt.Sprint(em.Data) })
 	if got := fmt.Sprint(said); got != "[{f a} {f b} {f c} {f undone: c} {f undone: b} {f undone: a}]" {
 		t.Errorf("said was %s", got)
 	}
@@ -638,18 +635,7 @@ func parked(t *testing.T, brokers []string, svc *choreo.Service) {
 	t.Helper()
 	createTopics(t, svc, configFor(brokers, "x"))
 	p := runProcess(t, svc, brokers)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	rec, err := svc.Encode("f", jobGiven.New(job{"f", "a"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cl.ProduceSync(t.Context(), rec).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	newOutside(t, svc, brokers).say(jobGiven.New(job{"f", "a"}))
 	awaitGauge(t, p.reg, "choreo_parked_events", "work", 1)
 	awaitGauge(t, p.reg, "choreo_in_flight_records", "", 0)
 	if err := p.stop(); err != nil {
@@ -692,36 +678,18 @@ func TestAParkedEventOfARenamedStep(t *testing.T) {
 			}
 			p := runProcess(t, svc, brokers)
 			awaitGauge(t, p.reg, "choreo_parked_flows", "", 0)
-			letters := 0
+			letters := 0.0
 			if c.dead {
 				letters = 1
 			}
-			if n := deadLetters(t, p.reg, "not_heard"); n != letters {
-				t.Errorf("%d dead letters, want %d", n, letters)
+			if n := metric(t, p.reg, "choreo_dead_letters_total", "not_heard"); n != letters {
+				t.Errorf("%v dead letters, want %v", n, letters)
 			}
 		})
 	}
 }
 
 var jobGivenAgain = choreo.Event[job]{Type: "test.job.given.again", Topic: "jobs"}
-
-func deadLetters(t *testing.T, reg *prometheus.Registry, reason string) (n int) {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if f.GetName() == "choreo_dead_letters_total" && l.GetName() == "reason" && l.GetValue() == reason {
-					n += int(m.GetCounter().GetValue())
-				}
-			}
-		}
-	}
-	return n
-}
 
 // What does not fit into the journal waits in memory, as long as it takes.
 func TestWhatIsTooLargeToBeParkedWaitsInPlace(t *testing.T) {

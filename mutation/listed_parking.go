@@ -114,7 +114,7 @@ var parkingMutants = []Mutant{
 	},
 	{
 		Name: "an attempt counts for whatever event is the head", File: parkedFile,
-		Old: `r := readRetry(retry.body()); r.Seq == p.Seq {`, New: `r := readRetry(retry.body()); true {`,
+		Old: `r := readRetry(own.body()); r.Seq == seq {`, New: `r := readRetry(own.body()); true {`,
 		Breaks: "attempts are those of their event", By: journalled(""),
 	},
 	{

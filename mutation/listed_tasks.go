@@ -17,7 +17,7 @@ const (
 var taskMutants = []Mutant{
 	{
 		Name: "what was owned under another member id goes on", File: groupFile,
-		Old: `if was == member {`, New: `if was != "" {`,
+		Old: `if o.as.member == member {`, New: `if o.as.member != "" {`,
 		Breaks: "what others may have had meanwhile is not committed", By: tasks("TestAnotherMember"),
 	},
 	{

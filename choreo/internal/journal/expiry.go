@@ -57,8 +57,7 @@ func (s *Store) Drop(flow string, now time.Time) []Change {
 		if !due.slot(s, i) {
 			continue
 		}
-		s.remove(f, i)
-		change := Change{Key: s.begin(f.id, i, 0), flow: f.id, id: i, before: own}
+		change := s.take(f, own)
 		if i.kind == kindState {
 			s.stage(&change)
 		}

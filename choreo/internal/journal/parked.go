@@ -142,21 +142,25 @@ func (s *Store) PutRetry(flow string, r Retry, at time.Time) Change {
 func (s *Store) Head(flow string) (Parked, Retry, bool) {
 	s.mu.RLock()
 	f, texts := s.flows[flow], s.table.texts
-	var head, retry slot
-	if s.queues[f] > 0 {
-		head, retry = f.head(), s.peek(flow, id{kind: kindRetry})
-	}
-	s.mu.RUnlock()
-	if head == "" {
+	if s.queues[f] == 0 {
+		s.mu.RUnlock()
 		return Parked{}, Retry{}, false
 	}
-	p := s.readParked(head, texts)
-	if retry != "" {
-		if r := readRetry(retry.body()); r.Seq == p.Seq {
-			return p, r, true
+	head := f.head()
+	retry, _ := s.retryOf(flow, head.id().seq())
+	s.mu.RUnlock()
+	return s.readParked(head, texts), retry, true
+}
+
+// retryOf is how far the attempts on the event at that place have come, if it is
+// the one that is tried.
+func (s *Store) retryOf(flow string, seq uint64) (Retry, bool) {
+	if own := s.peek(flow, id{kind: kindRetry}); own != "" {
+		if r := readRetry(own.body()); r.Seq == seq {
+			return r, true
 		}
 	}
-	return p, Retry{}, true
+	return Retry{}, false
 }
 
 // Standing are the events of a key's queue that stand at a handler, in order.
@@ -186,7 +190,7 @@ func (s *Store) Unpark(flow string, seq uint64) []Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	changes := s.drop(nil, flow, parkedID(seq))
-	if retry := s.peek(flow, id{kind: kindRetry}); retry != "" && readRetry(retry.body()).Seq == seq {
+	if _, tried := s.retryOf(flow, seq); tried {
 		changes = s.drop(changes, flow, id{kind: kindRetry})
 	}
 	return changes
@@ -205,10 +209,7 @@ func (s *Store) drop(changes []Change, flow string, i id) []Change {
 	if own == "" {
 		return changes
 	}
-	f := s.flows[flow]
-	c := Change{Key: s.begin(flow, i, 0), flow: f.id, id: i, before: own}
-	s.remove(f, i)
-	return append(changes, c)
+	return append(changes, s.take(s.flows[flow], own))
 }
 
 // Heads calls do for every key that has a queue, with the handler at which its
@@ -218,13 +219,8 @@ func (s *Store) Heads(do func(flow, at string, next time.Time)) {
 	defer s.mu.RUnlock()
 	for f := range s.queues {
 		head := f.head()
-		var next time.Time
-		if retry := s.peek(f.id, id{kind: kindRetry}); retry != "" {
-			if r := readRetry(retry.body()); r.Seq == head.id().seq() {
-				next = r.Next
-			}
-		}
-		do(f.id, s.standsAt(head), next)
+		retry, _ := s.retryOf(f.id, head.id().seq())
+		do(f.id, s.standsAt(head), retry.Next)
 	}
 }
 

@@ -344,6 +344,14 @@ func (s *Store) add(flowID string) *flow {
 	return f
 }
 
+// take removes a slot of a flow, and gives the record that deletes it.
+func (s *Store) take(f *flow, own slot) Change {
+	i := own.id()
+	c := Change{Key: s.begin(f.id, i, 0), flow: f.id, id: i, before: own}
+	s.remove(f, i)
+	return c
+}
+
 // remove deletes a slot, and the flow with its last one.
 func (s *Store) remove(f *flow, i id) {
 	if place, found := f.find(i); found {

@@ -67,8 +67,7 @@ type membership struct {
 func (o *Owner) rejoined(member string, generation int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	was := o.as.member
-	if was == member {
+	if o.as.member == member {
 		o.as.generation = generation
 		return
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -278,11 +277,7 @@ func TestNextOwnershipWaitsForTheEndOfTheLast(t *testing.T) {
 // the join says so: then it is another member, and what it owned may have been
 // another's meanwhile, although the group gives it back.
 func TestAnotherMemberIDEndsWhatWasOwned(t *testing.T) {
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := startCluster(t)
 	r := newRigOn(t, c.ListenAddrs(), groupName(t), map[string]int32{"inbox": 1, "journal": 1})
 	a := r.instance("a").start()
 	a.waitOpen(1)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -210,11 +209,7 @@ func TestLiveTransactionsAreNotEnded(t *testing.T) {
 
 // What is appended while a journal is restored is another's, who fences itself.
 func TestRestoreEndsWhereTheLogEndedWhenItBegan(t *testing.T) {
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := startCluster(t)
 	r := newRigOn(t, c.ListenAddrs(), groupName(t), map[string]int32{"inbox": 1, "journal": 1})
 	r.produce("journal", 0, "one", "two", "three", "four")
 	c.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -242,11 +237,7 @@ func TestWhoIsBlockedSaysWhatCannotBeEnded(t *testing.T) {
 	for _, what := range []string{"offsets", "journal"} {
 		for _, refused := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, refused is %v", what, refused), func(t *testing.T) {
-				c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(c.Close)
+				c := startCluster(t)
 				r := newRigOn(t, c.ListenAddrs(), "group", map[string]int32{"inbox": 1, "journal": 1})
 				r.produce("inbox", 0, "v")
 				r.leave("elsewhere/0", what)

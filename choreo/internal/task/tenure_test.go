@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // bare is an Owner that is connected to nothing. Its engine ends the Owner's
@@ -90,6 +92,28 @@ func newBare(t *testing.T) *bare {
 		}
 	})
 	return x
+}
+
+// unreachable gives the Owner a client that is closed: every request fails at once.
+func (x *bare) unreachable(t *testing.T) {
+	t.Helper()
+	cl, err := kgo.NewClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl.Close()
+	x.meta = cl
+}
+
+// backedOff checks that attempts were made less and less often, for 20 s.
+func (x *bare) backedOff(t *testing.T) {
+	t.Helper()
+	said := x.logged.text()
+	for _, in := range []string{"100ms", "200ms", "400ms", "800ms", "1.6s", "3.2s", "5s"} {
+		if n := strings.Count(said, " in="+in+" "); n == 0 || n > 1 && in != "5s" {
+			t.Errorf("the next attempt was %d times after %s", n, in)
+		}
+	}
 }
 
 // tenure is one whose opening is over.
