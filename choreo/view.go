@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -274,8 +276,12 @@ func (v *view) close() {
 	v.closed = true
 	close(v.ended)
 	cl, stopped := v.client, v.stopped
+	parts := slices.Collect(maps.Keys(v.partitions))
 	v.mu.Unlock()
 	if cl != nil {
+		// A metadata update that finds a new partition to read while kgo closes
+		// begins a fetch behind the last one that kgo waits for.
+		cl.RemoveConsumePartitions(map[string][]int32{v.journal: parts})
 		cl.Close()
 		<-stopped
 	}

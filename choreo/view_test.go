@@ -9,6 +9,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // TestViewWaitsForWhatMayBeCommitted asks for a state while a transaction that
@@ -92,5 +93,71 @@ func TestViewWaitsForWhatMayBeCommitted(t *testing.T) {
 	commit()
 	if got, err := v.state(t.Context(), 0, "s", "f"); err != nil || string(got) != "three" {
 		t.Errorf("after its commit: %q, %v; want three", got, err)
+	}
+}
+
+// TestViewIsClosedWhileItBeginsToRead closes a view while the metadata request
+// is under way that begins the reading of one more partition, and answers that
+// request when kgo has ended its fetches: kgo would begin another, and races
+// with itself.
+func TestViewIsClosedWhileItBeginsToRead(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "j"), kfake.SleepOutOfOrder())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	seeds := kgo.SeedBrokers(cluster.ListenAddrs()...)
+	producer, err := kgo.NewClient(seeds, kgo.DefaultProduceTopic("j"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	if err := producer.ProduceSync(t.Context(), &kgo.Record{Value: []byte("read before")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	v := newView("j", []kgo.Opt{seeds, kgo.DisableClientMetrics()}, func() *journal.Store {
+		return journal.New(journal.Config{States: map[string]time.Duration{"s": time.Hour}})
+	}, func(string) {})
+	if _, err := v.state(t.Context(), 0, "s", "f"); !errors.Is(err, ErrNoFlow) {
+		t.Fatal(err)
+	}
+
+	asked, ended, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.SleepControl(func() { close(asked); <-ended })
+		close(answered)
+		return nil, nil, false
+	})
+	late := make(chan struct{}, 100)
+	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		fetch := req.(*kmsg.FetchRequest)
+		for _, topic := range fetch.Topics {
+			for _, p := range topic.Partitions {
+				if p.Partition == 1 {
+					late <- struct{}{}
+				}
+			}
+		}
+		if fetch.SessionEpoch == -1 && len(late) == 0 {
+			close(ended)
+			cluster.SleepControl(func() {
+				<-answered
+				select { // kgo waits for this answer for a second
+				case <-late:
+					late <- struct{}{}
+				case <-time.After(200 * time.Millisecond):
+				}
+			})
+		}
+		return nil, nil, false
+	})
+	if _, _, err := v.follow(1); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	v.close()
+	if len(late) > 0 {
+		t.Error("the partition was read while the client was closed")
 	}
 }

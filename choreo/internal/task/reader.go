@@ -133,6 +133,7 @@ func (r *reader) next() (context.Context, []command, bool) {
 
 func (r *reader) run() {
 	defer func() {
+		r.forget()
 		r.mu.Lock()
 		r.stopped = true
 		r.cancel()
@@ -197,6 +198,19 @@ func (r *reader) apply(c command) {
 		parts[s.Topic][s.Partition] = at
 	}
 	r.cl.AddConsumePartitions(parts)
+}
+
+// forget takes every partition from the client, so that it may be closed: a
+// metadata update that finds a new partition to read while kgo closes begins a
+// fetch behind the last one that kgo waits for.
+func (r *reader) forget() {
+	parts := make(map[string][]int32)
+	for p := range r.feeds {
+		parts[p.topic] = append(parts[p.topic], p.num)
+	}
+	if len(parts) > 0 {
+		r.cl.RemoveConsumePartitions(parts)
+	}
 }
 
 // unblock offers everything again that had no room.

@@ -367,6 +367,23 @@ func TestBlockedDeliveryDoesNotBlockRevoke(t *testing.T) {
 	eventually(t, "the new owner gets the record", func() bool { return len(b.values("inbox", num)) == 1 })
 }
 
+// kgo may begin a fetch while it closes if it has a partition left to read.
+func TestStoppedReaderLeavesNothingToRead(t *testing.T) {
+	l := newLogs()
+	r := newReader(t.Context(), l, &sink{}, 1)
+	go r.run()
+	task := &Task{Incarnation: held(nil)}
+	task.Sources = []*Source{{Topic: "inbox", Task: task}, {Topic: "inbox", Partition: 1, Task: task}, {Topic: "state", Task: task}}
+	read := 0
+	if r.add(t.Context(), task) {
+		l.change(func() { read = len(l.cursor) })
+	}
+	r.stop()
+	if read != 3 || len(l.cursor) != 0 {
+		t.Errorf("%d partitions were read, and after stop %d; want 3 and none", read, len(l.cursor))
+	}
+}
+
 // An error of a partition that does not pass opens its task anew; one that
 // passes is noticed only; markers are dropped but for the last record.
 func TestReaderSortsErrorsAndMarkers(t *testing.T) {
