@@ -74,11 +74,8 @@ func (r *Rig) rate(ctx context.Context, c Contender, perCommit int, n int64) (Ra
 			return Rate{}, errors.Join(err, p.stop())
 		}
 	}
-	if err := p.stop(); err != nil {
-		return Rate{}, err
-	}
 	book := workload.NewBook(n, flows)
-	if err := r.read(ctx, out, book); err != nil {
+	if err := r.outcome(ctx, p, out, book); err != nil {
 		return Rate{}, err
 	}
 	if err := book.Complete(c.exactlyOnce()); err != nil {
@@ -93,6 +90,29 @@ func (r *Rig) rate(ctx context.Context, c Contender, perCommit int, n int64) (Ra
 		return Rate{}, err
 	}
 	return rate, r.forget(ctx, name)
+}
+
+// patience is how long orders may take to come out after as many were handled.
+const patience = 10 * time.Second
+
+// outcome notes what comes out, and stops the contender when all has: that so
+// many orders were handled does not mean that it is through, for those of a
+// transaction that failed are handled again.
+func (r *Rig) outcome(ctx context.Context, p *process, out string, book *workload.Book) error {
+	o, err := r.output(out, book)
+	if err != nil {
+		return errors.Join(err, p.stop())
+	}
+	defer o.close()
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := o.until(waiting, book.Full); err != nil && waiting.Err() == nil {
+		return errors.Join(err, p.stop())
+	}
+	if err := p.stop(); err != nil {
+		return err
+	}
+	return o.rest(ctx)
 }
 
 // used is what each order took between two moments.

@@ -83,6 +83,9 @@ func (b *Book) complain(format string, args ...any) {
 // Noted is the number of orders that came out.
 func (b *Book) Noted() int64 { return int64(len(b.times)) }
 
+// Full reports whether every order came out.
+func (b *Book) Full() bool { return b.Noted() == b.n }
+
 // Complete says what is wrong with the output: orders that are missing, out of
 // order or, if each was to come out exactly once, doubled.
 func (b *Book) Complete(exactlyOnce bool) error {
