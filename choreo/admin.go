@@ -52,9 +52,18 @@ func (e *engine) status() status {
 	for _, p := range e.parkings() {
 		s.add(p.Parking)
 	}
+	s.deadlines = make(map[string]int, len(e.plan.deadlines))
+	for _, d := range e.plan.deadlines {
+		s.deadlines[d.deadline] = 0
+	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for _, o := range e.owned {
+		for name, n := range o.store.Pending() {
+			s.deadlines[name] += n
+		}
+		failing, lateBy := o.lateness()
+		s.failing, s.lateBy = s.failing+failing, max(s.lateBy, lateBy)
 		s.journalFlows += o.store.Flows()
 		s.journalBytes += o.store.Bytes()
 		for _, in := range o.inputs {

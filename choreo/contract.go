@@ -59,6 +59,20 @@ func (p *plan) contract() contract.Contract {
 			say(d, contract.Sayer{Name: r.reaction, Kind: kindDid})
 		}
 	}
+	for _, d := range p.deadlines {
+		say(d.emit, contract.Sayer{Name: d.deadline, Kind: kindExpired})
+		x := contract.Deadline{Name: d.deadline, Emits: d.emit.Type}
+		for _, a := range d.after {
+			x.After = append(x.After, a.event.Type)
+		}
+		for _, e := range d.unless {
+			x.Unless = append(x.Unless, e.Type)
+		}
+		if d.fixed > 0 {
+			x.Within = d.fixed.String()
+		}
+		c.Deadlines = append(c.Deadlines, x)
+	}
 	for _, x := range said {
 		c.Says = append(c.Says, *x)
 	}
@@ -77,6 +91,10 @@ func roleOf(h handler) contract.Role {
 		return contract.Changes
 	case *reactionRun:
 		return contract.Reacts
+	case *deadlineSet:
+		return contract.Sets
+	case *deadlineMet:
+		return contract.Meets
 	}
 	return contract.Runs
 }

@@ -30,12 +30,13 @@ const (
 	reasonFailed      = "failed"            // a state's transition failed
 	reasonUnsayable   = "unsayable"         // what the handler says cannot be said
 	reasonForgotten   = "flow_forgotten"    // a compensation or replay after the flow's retention
+	reasonDeadline    = "bad_deadline"      // a deadline's Within is none for this event
 	reasonNotHeard    = "not_heard"         // replayed, or parked at a handler, and not heard there any more
 )
 
 var deadLetterReasons = []string{
 	reasonInvalid, reasonTooBig, reasonUndecodable, reasonHops, reasonExhausted, reasonRejected, reasonFailed,
-	reasonUnsayable, reasonForgotten, reasonNotHeard,
+	reasonUnsayable, reasonForgotten, reasonDeadline, reasonNotHeard,
 }
 
 const (

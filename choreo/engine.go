@@ -47,6 +47,7 @@ type engine struct {
 	watchers watchers
 	overdue  overdue
 	stuck    stuckRuns
+	lapses   *lapses
 
 	mu    sync.RWMutex
 	owned map[int32]*owned
@@ -77,6 +78,9 @@ type owned struct {
 	inputs    []*input        // not changed after Opened
 	timer     *input          // of what is from no input: parked events
 	agenda    *agenda.Agenda  // when the heads of queues are due
+	lapsed    *input          // of deadlines that fire
+	deadlines *agenda.Agenda  // when flows have deadlines that are due
+	late      late
 	clock     clock
 	early     map[string]earlier // by key, not changed after Opened
 	held      atomic.Int64       // events that cannot be parked, and wait in memory
@@ -93,7 +97,12 @@ func (e *engine) newOwned(partition int32, inc *txn.Incarnation, s *journal.Stor
 	o := &owned{partition: partition, inc: inc, store: s, ctx: ctx, clock: newClock(), expiring: map[string]struct{}{}}
 	o.timer = &input{owned: o, Source: nil}
 	o.agenda = agenda.New(func(keys []string) { e.due(o, keys) })
-	context.AfterFunc(ctx, o.agenda.Close)
+	o.lapsed = &input{owned: o, Source: nil}
+	o.deadlines = agenda.New(func(flows []string) { e.lapse(o, flows) })
+	context.AfterFunc(ctx, func() {
+		o.agenda.Close()
+		o.deadlines.Close()
+	})
 	return o
 }
 
@@ -120,6 +129,12 @@ func (e *engine) newStore() *journal.Store {
 		c.Steps = append(c.Steps, s.step)
 		for _, f := range s.formerly {
 			c.Formerly[f] = s.step
+		}
+	}
+	for _, d := range e.plan.deadlines {
+		c.Deadlines = append(c.Deadlines, d.deadline)
+		for _, f := range d.formerly {
+			c.Formerly[f] = d.deadline
 		}
 	}
 	for _, s := range e.plan.states {
@@ -162,10 +177,12 @@ func (e *engine) Opened(t *task.Task) error {
 			inc.SetHome(in.Source)
 		}
 	}
+	o.seeTimes()
 	e.mu.Lock()
 	e.owned[t.Partition] = o
 	e.mu.Unlock()
 	e.recall(o)
+	o.recallDeadlines()
 	return nil
 }
 

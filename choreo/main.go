@@ -1,6 +1,7 @@
 package choreo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -318,6 +319,12 @@ func printContract(w io.Writer, c contract.Contract) error {
 			by = append(by, "outcome "+s.Outcome)
 		}
 		line("%s\t%s\t%s\t%s", s.Type, s.Topic, s.ContentType, strings.Join(by, ", "))
+	}
+	if len(c.Deadlines) > 0 {
+		line("\nDEADLINE\tWITHIN\tAFTER\tUNLESS\tSAYS")
+	}
+	for _, d := range c.Deadlines {
+		line("%s\t%s\t%s\t%s\t%s", d.Name, cmp.Or(d.Within, "(by event)"), strings.Join(d.After, ", "), strings.Join(d.Unless, ", "), d.Emits)
 	}
 	return t.Flush()
 }

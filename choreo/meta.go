@@ -14,7 +14,7 @@ type Metadata struct {
 	Time                  time.Time
 	// Cause is the id of the event that caused this one.
 	Cause string
-	// Step is the name of the step, reaction or state.
+	// Step is the name of the step, reaction, state or deadline.
 	Step string
 	// IdempotencyKey is the same for every attempt at this run, and another for
 	// its undo: hash(event, service, step, do|undo).

@@ -62,11 +62,12 @@ type metrics struct {
 	clients map[string]*clientMetrics // by kind
 }
 
-// stepMetrics are those of one step, reaction or state.
+// stepMetrics are those of one step, reaction, state or deadline.
 type stepMetrics struct {
 	did, failed, gaveUp, duplicates, skipped, retries prometheus.Counter
 
 	undone, cancelled counters
+	met, fired        prometheus.Counter  // of a deadline
 	seconds           prometheus.Observer // of one attempt
 
 	dead        prometheus.Counter
@@ -180,12 +181,18 @@ func (m *metrics) registerSteps(p *plan) {
 	for _, r := range p.reacts {
 		add(r.reaction)
 	}
+	met := m.counterVec("deadlines_met_total", "Deadlines that were met, or for which what they wait for was heard before.", "step")
+	fired := m.counterVec("deadlines_fired_total", "Deadlines that have fired.", "step")
+	for _, d := range p.deadlines {
+		s := add(d.deadline)
+		s.met, s.fired = met.WithLabelValues(d.deadline), fired.WithLabelValues(d.deadline)
+	}
 	if len(p.starts) > 0 {
 		add(kindStarted)
 	}
 }
 
-// step returns the metrics of a step, reaction or state by its name. What no
+// step returns the metrics of a step, reaction, state or deadline by its name. What no
 // step is to blame for is counted under the name "".
 func (m *metrics) step(name string) *stepMetrics {
 	if s, ok := m.steps[name]; ok {
@@ -285,7 +292,10 @@ type status struct {
 	stuck         int            // compensations that failed and are repeated
 	parked        map[string]int // events by the step at which they stand, "" for those behind others
 	parkedFlows   int
-	parkedSince   time.Time // that of the oldest event; zero: nothing is parked
+	parkedSince   time.Time      // that of the oldest event; zero: nothing is parked
+	deadlines     map[string]int // pending ones, by name
+	failing       int            // deadlines whose attempts have failed
+	lateBy        time.Duration  // of the deadline that is due the longest
 }
 
 // add adds what is parked in a task.
@@ -327,6 +337,8 @@ type statusCollector struct {
 	status func() status
 
 	ready, tasks, restore, flows, bytes, beyond, inFlight, inFlightBytes, overdue, stuck, parked, parkedFlows, parkedOldest *prometheus.Desc
+
+	deadlines, deadlinesFailing, deadlinesOverdue *prometheus.Desc
 }
 
 func newStatusCollector(f func() status) *statusCollector {
@@ -348,12 +360,17 @@ func newStatusCollector(f func() status) *statusCollector {
 		parked:        desc("parked_events", "Events parked, by the step at which they wait for another attempt; of no step: behind such events.", "step"),
 		parkedFlows:   desc("parked_flows", "Flows of which events are parked."),
 		parkedOldest:  desc("parked_oldest_seconds", "For how long the oldest parked event has been parked at its step; 0: none is."),
+
+		deadlines:        desc("deadlines_pending", "Deadlines that are set, and neither met nor fired.", "step"),
+		deadlinesFailing: desc("deadlines_failing", "Deadlines whose attempts have failed and are repeated until they succeed or are met."),
+		deadlinesOverdue: desc("deadlines_overdue_seconds", "For how long the deadline has been due that waits the longest to fire; 0: none is."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck, c.parked, c.parkedFlows, c.parkedOldest} {
+	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck, c.parked, c.parkedFlows, c.parkedOldest,
+		c.deadlines, c.deadlinesFailing, c.deadlinesOverdue} {
 		ch <- d
 	}
 }
@@ -395,6 +412,11 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		oldest = max(0, time.Since(s.parkedSince).Seconds())
 	}
 	gauge(c.parkedOldest, oldest)
+	for name, n := range s.deadlines {
+		gauge(c.deadlines, float64(n), name)
+	}
+	gauge(c.deadlinesFailing, float64(s.failing))
+	gauge(c.deadlinesOverdue, s.lateBy.Seconds())
 }
 
 // clientMetrics measures all Kafka clients of one kind together, whatever their

@@ -380,7 +380,7 @@ func (r *run) rest(h *hearing, p journal.Parked) *hearing {
 // ofFlow reports whether a handler has to run in the flow's own task.
 func ofFlow(h handler) bool {
 	switch h.(type) {
-	case *stepRun, *stepTrigger, *stateApply:
+	case *stepRun, *stepTrigger, *stateApply, *deadlineSet, *deadlineMet:
 		return true
 	}
 	return false
@@ -420,6 +420,14 @@ type clock struct {
 func newClock() clock {
 	now := time.Now()
 	return clock{now, now.Round(0)}
+}
+
+// notBefore lets the wall clock have shown at least this when the process began:
+// it was seen before, so the clock was set back since.
+func (c *clock) notBefore(seen time.Time) {
+	if seen.After(c.shown) {
+		c.shown = seen
+	}
 }
 
 func (c clock) wall(t time.Time) time.Time      { return c.shown.Add(t.Sub(c.began)) }

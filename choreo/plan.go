@@ -19,13 +19,14 @@ type plan struct {
 	tasks   int32
 	retain  Retention
 
-	hears  map[string]*hearing // by event type
-	steps  []*stepPlan
-	states []*statePlan
-	reacts []*reactionPlan
-	starts []*eventDecl
-	https  []HTTP
-	topics map[string]Topic // declared, by name without prefix
+	hears     map[string]*hearing // by event type
+	steps     []*stepPlan
+	deadlines []*deadlinePlan
+	states    []*statePlan
+	reacts    []*reactionPlan
+	starts    []*eventDecl
+	https     []HTTP
+	topics    map[string]Topic // declared, by name without prefix
 
 	events     map[string]*eventDecl // every declared event, by type
 	forms      map[*eventDecl][]saidForm
@@ -33,8 +34,8 @@ type plan struct {
 	mistakes   []error
 }
 
-// hearing is what the service does with one type of event, in the order of the
-// declarations.
+// hearing is what the service does with one type of event, deadlines first, then
+// in the order of the declarations.
 type hearing struct {
 	event    *eventDecl
 	handlers []handler
@@ -138,6 +139,7 @@ const (
 	kindGaveUp    = "gaveup"
 	kindUndone    = "undone"
 	kindCancelled = "cancelled"
+	kindExpired   = "expired"
 )
 
 type statePlan struct {
@@ -173,6 +175,9 @@ func newPlan(s *Service) *plan {
 		}
 		d.declare(p)
 	}
+	for _, h := range p.hears {
+		h.deadlinesFirst()
+	}
 	if p.tasks == 0 {
 		p.tasks = defaultTasks
 	}
@@ -194,8 +199,8 @@ func newPlan(s *Service) *plan {
 	return p
 }
 
-// saidForm is what the events have in common that a step, reaction or state says
-// of one declaration.
+// saidForm is what the events have in common that a step, reaction, state or
+// deadline says of one declaration.
 type saidForm struct {
 	step, kind string
 	form       *cloudevent.Form
@@ -239,6 +244,9 @@ func (p *plan) makeForms() {
 		for _, d := range r.emits {
 			add(r.reaction, kindDid, d)
 		}
+	}
+	for _, d := range p.deadlines {
+		add(d.deadline, kindExpired, d.emit)
 	}
 }
 
@@ -289,6 +297,19 @@ func (p *plan) hear(d *eventDecl, h handler, stateful bool) {
 	}
 	x.handlers = append(x.handlers, h)
 	x.stateful = x.stateful || stateful
+}
+
+// deadlinesFirst lets deadlines hear the event before all others, whose failures
+// must not delay them.
+func (h *hearing) deadlinesFirst() {
+	first := func(x handler) int {
+		switch x.(type) {
+		case *deadlineSet, *deadlineMet:
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(h.handlers, func(a, b handler) int { return first(a) - first(b) })
 }
 
 // declareEvent notes an event, and that one type is declared alike everywhere.

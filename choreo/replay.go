@@ -189,6 +189,10 @@ func formerNames(h handler) []string {
 		return x.formerly
 	case *stepTrigger:
 		return x.formerly
+	case *deadlineSet:
+		return x.formerly
+	case *deadlineMet:
+		return x.formerly
 	}
 	return nil
 }

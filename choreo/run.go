@@ -48,7 +48,7 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 		plan: p, cfg: cfg, names: namesOf(p.service, cfg.TopicPrefix), source: p.source(), wrap: s.middleware,
 		log: serviceLogger(cfg.Logger, p.service, cfg.InstanceID), metrics: newMetrics(cfg.Registerer, p),
 		tracing: newTracing(cfg.TracerProvider, cfg.TopicPrefix+p.service),
-		fence:   &txn.Fence{}, room: newRoom(cfg.MaxInFlight, cfg.MaxInFlightBytes), sched: sched.New(cfg.MaxHandlers),
+		fence:   &txn.Fence{}, room: newRoom(cfg.MaxInFlight, cfg.MaxInFlightBytes), sched: sched.New(cfg.MaxHandlers), lapses: newLapses(cfg),
 		owned: map[int32]*owned{}, failed: make(chan error, 1),
 	}
 	e.room.closedBecause = e.journalFull
@@ -306,7 +306,7 @@ func (e *engine) idle(ctx context.Context) error {
 func (e *engine) pipelineFailed(cause error) {
 	if large, ok := errors.AsType[*txn.RecordTooLargeError](cause); ok && large.Result != nil {
 		if r, ok := large.Result.Done.(*run); ok {
-			e.poison.add(r.rec.Topic, r.rec.Partition, r.rec.Offset)
+			e.poison.add(r.position())
 		} else if s := large.Result.Source; s != nil {
 			e.poison.add(s.Topic, s.Partition, large.Result.Offset)
 		}
@@ -314,7 +314,7 @@ func (e *engine) pipelineFailed(cause error) {
 	e.owner.PipelineFailed(cause)
 }
 
-// keepHouse drops expired flows, and lets reading go on when memory was freed.
+// keepHouse drops expired flows and times of deadlines that are met, and lets reading go on when memory was freed.
 func (e *engine) keepHouse(ctx context.Context) {
 	const interval, perTask = 500 * time.Millisecond, 20_000
 	t := time.NewTicker(interval)
@@ -335,6 +335,7 @@ func (e *engine) keepHouse(ctx context.Context) {
 		for _, o := range all {
 			bytes += o.store.Bytes()
 			e.expire(o, perTask)
+			o.sweepDeadlines()
 		}
 		e.journalBytes.Store(bytes)
 		e.room.changed()

@@ -34,6 +34,7 @@ func sampleService() *Service {
 	failed := Event[sampleReceipt]{Type: "test.ship.failed.v1", Topic: "shipments"}
 	voided := Event[sampleReceipt]{Type: "test.voided.v1", Topic: "payments"}
 	closed := Event[sampleReceipt]{Type: "test.closed.v1", Topic: "orders", Outcome: Succeeded}
+	late := Event[sampleReceipt]{Type: "test.late.v1", Topic: "orders"}
 	asked := Event[sampleReceipt]{Type: "test.asked.v1", Topic: "orders"}
 	scan := Event[[]byte]{Type: "test.scan.v1", Topic: "scans", Codec: Bytes{Type: "image/png"}}
 	receipt := func(o sampleOrder) sampleReceipt { return sampleReceipt{ID: o.ID} }
@@ -51,6 +52,10 @@ func sampleService() *Service {
 			Then(paid, func(*sampleTotal, sampleReceipt) (sampleReceipt, bool) { return sampleReceipt{}, false }, closed),
 		}},
 		Reaction[[]byte]{Name: "archive", On: scan, Do: func(context.Context, []byte) (Emissions, error) { return nil, nil }},
+		Deadline[sampleReceipt, sampleReceipt]{
+			Name: "in-time", After: asked, Within: Fixed[sampleReceipt](15 * time.Minute), Unless: Events{closed, declined}, Emit: late,
+			Do: func(_ context.Context, r sampleReceipt) (sampleReceipt, error) { return r, nil },
+		},
 		Starts(asked),
 		Topic{Name: "orders", Partitions: 4, Config: map[string]string{"retention.ms": "86400000"}},
 		Topic{Name: "shipments", Inbox: true},

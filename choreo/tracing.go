@@ -75,13 +75,14 @@ func (t *tracing) process(ctx context.Context, rec *kgo.Record, ev *cloudevent.E
 		semconv.MessagingOperationTypeProcess,
 		semconv.MessagingOperationName("process"),
 		semconv.MessagingDestinationName(rec.Topic),
-		semconv.MessagingDestinationPartitionID(strconv.Itoa(int(rec.Partition))),
-		semconv.MessagingKafkaOffset(int(rec.Offset)),
 		t.group,
 		attributeStep.String(a.step),
 		attributeAttempt.Int(a.number),
 		attributeDoing.String(a.doing),
 	)
+	if rec.Offset >= 0 { // it is no deadline's
+		attrs = append(attrs, semconv.MessagingDestinationPartitionID(strconv.Itoa(int(rec.Partition))), semconv.MessagingKafkaOffset(int(rec.Offset)))
+	}
 	attrs = appendEvent(attrs, ev, a.flow)
 	ctx, span := t.tracer.Start(ctx, "process "+rec.Topic, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attrs...))
 	// A provider that makes spans gives each an id of its own.

@@ -119,6 +119,23 @@ func TestSpansFollowTheMessagingConventions(t *testing.T) {
 	}
 }
 
+// A deadline has heard its event long ago: where that lay is not known any more.
+func TestSpansOfDeadlinesNameNoPosition(t *testing.T) {
+	rec := &spanRecorder{}
+	r := tracedRun(cloudevent.Event{ID: "e1", Source: "/order", Type: "order.placed", TraceParent: incomingParent})
+	r.rec.Offset = -1
+	_, span := newTracing(rec, "it.payment").start(t.Context(), r, "in-time")
+	span.end(nil)
+	if s := rec.spans[0]; s.parent.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" || s.attrs["messaging.message.id"].String() != "e1" {
+		t.Errorf("the span follows %v, with %v", s.parent, s.attrs)
+	}
+	for _, key := range []attribute.Key{"messaging.destination.partition.id", "messaging.kafka.offset"} {
+		if got, ok := rec.spans[0].attrs[key]; ok {
+			t.Errorf("%s is %s", key, got.String())
+		}
+	}
+}
+
 func TestSpansTellErrors(t *testing.T) {
 	for want, err := range map[string]error{
 		"timeout":             errors.Join(ErrTimeout, errors.New("x")),

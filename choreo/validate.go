@@ -35,6 +35,9 @@ func (p *plan) validate() {
 	for _, r := range p.reacts {
 		p.validateRetry("reaction", r.reaction, r.policy)
 	}
+	for _, d := range p.deadlines {
+		p.validateDeadline(d)
+	}
 	for _, s := range p.states {
 		if s.retain < 0 {
 			p.mistake("state %q: Retain is %v; it must not be negative", s.state, s.retain)
@@ -47,8 +50,8 @@ func (p *plan) validate() {
 			seen[t.on.Type] = true
 		}
 	}
-	if len(p.steps)+len(p.reacts)+len(p.states)+len(p.starts) == 0 {
-		p.mistake("nothing is declared: a service hears an event (Step, Reaction, State) or says one (Starts)")
+	if len(p.steps)+len(p.reacts)+len(p.states)+len(p.deadlines)+len(p.starts) == 0 {
+		p.mistake("nothing is declared: a service hears an event (Step, Reaction, State, Deadline) or says one (Starts)")
 	}
 }
 
@@ -81,6 +84,12 @@ func (p *plan) validateNames() {
 	for _, s := range p.states {
 		note("state", s.state, "Name")
 	}
+	for _, d := range p.deadlines {
+		note("deadline", d.deadline, "Name")
+		for _, f := range d.formerly {
+			note("deadline", f, "Formerly")
+		}
+	}
 }
 
 func (p *plan) validateEvents() {
@@ -110,7 +119,7 @@ func (p *plan) validateEvents() {
 			p.mistake("event %q: Outcome is %d; use Succeeded or Failed", t, e.Outcome)
 		}
 		if h := p.hears[t]; h != nil && h.stateful && e.key != nil && !p.topics[e.Topic].Inbox {
-			p.mistake("event %q: Key is not the correlation id, but a step or state hears it; leave Key nil, or declare Topic{Name: %q, Inbox: true} to hear it by way of the inbox", t, e.Topic)
+			p.mistake("event %q: Key is not the correlation id, but a step, state or deadline hears it; leave Key nil, or declare Topic{Name: %q, Inbox: true} to hear it by way of the inbox", t, e.Topic)
 		}
 	}
 	for name, t := range p.topics {
@@ -156,6 +165,29 @@ func (p *plan) validateStep(s *stepPlan) {
 		}
 	}
 	p.validateRetry("step", s.step, s.policy)
+}
+
+func (p *plan) validateDeadline(d *deadlinePlan) {
+	after, unless := map[string]bool{}, map[string]bool{}
+	for _, a := range d.after {
+		if after[a.event.Type] {
+			p.mistake("deadline %q: After has event %q twice", d.deadline, a.event.Type)
+		}
+		after[a.event.Type] = true
+	}
+	for _, e := range d.unless {
+		switch {
+		case after[e.Type]:
+			p.mistake("deadline %q: event %q sets the deadline and meets it; it can only do one", d.deadline, e.Type)
+		case unless[e.Type]:
+			p.mistake("deadline %q: Unless has event %q twice", d.deadline, e.Type)
+		}
+		unless[e.Type] = true
+	}
+	if d.fixed > p.retain.Flow {
+		p.mistake("deadline %q: Within is %v, longer than Retention.Flow, %v: what meets it may be forgotten before it is set; declare a longer Retention", d.deadline, d.fixed, p.retain.Flow)
+	}
+	p.validateRetry("deadline", d.deadline, d.policy)
 }
 
 func (p *plan) validateRetry(kind, name string, x policy) {

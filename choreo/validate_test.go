@@ -29,6 +29,14 @@ func step() Step[in, out] {
 	return Step[in, out]{Name: "act", On: heard, Do: do, Emit: said}
 }
 
+func deadline(change ...func(*Deadline[in, out])) Deadline[in, out] {
+	d := Deadline[in, out]{Name: "d", After: heard, Within: Fixed[in](time.Hour), Unless: Events{trouble}, Do: do, Emit: said}
+	for _, c := range change {
+		c(&d)
+	}
+	return d
+}
+
 func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 	with := func(change func(*Step[in, out])) Declaration {
 		s := step()
@@ -108,6 +116,27 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 		{"a topic twice", []Declaration{step(), Topic{Name: "a"}, Topic{Name: "a"}}, []string{"declared twice"}},
 		{"senseless partitions", []Declaration{step(), Topic{Name: "a", Partitions: -1, Replication: -2}}, []string{"Partitions is -1 and Replication is -2"}},
 		{"HTTP without a handler", []Declaration{step(), HTTP{Addr: ":0"}}, []string{"Handler is missing"}},
+		{"a deadline", []Declaration{deadline()}, nil},
+		{"a deadline without anything", []Declaration{Deadline[in, out]{Name: "d", Emit: said}},
+			[]string{`deadline "d": After is missing`, `deadline "d": Within is missing`, `deadline "d": Unless is empty`, `deadline "d": Do is missing`}},
+		{"a deadline without a name", []Declaration{deadline(func(d *Deadline[in, out]) { d.Name = "" })}, []string{"deadline: Name is missing"}},
+		{"deadlines of one name", []Declaration{deadline(), deadline()}, []string{`deadline "d": Name is already used by a deadline`}},
+		{"a deadline named like a step", []Declaration{step(), deadline(func(d *Deadline[in, out]) { d.Name = "act" })}, []string{`deadline "act": Name is already used by a step`}},
+		{"a deadline formerly a step", []Declaration{step(), deadline(func(d *Deadline[in, out]) { d.Formerly = []string{"act"} })}, []string{`deadline "act": Formerly is already used by a step`}},
+		{"a deadline after no event", []Declaration{deadline(func(d *Deadline[in, out]) { d.After = AnyOf[in]() })}, []string{"After names no event"}},
+		{"a deadline after an event twice", []Declaration{deadline(func(d *Deadline[in, out]) { d.After = AnyOf[in](heard, heard) })}, []string{"After has event"}},
+		{"a deadline unless an event twice", []Declaration{deadline(func(d *Deadline[in, out]) { d.Unless = Events{trouble, trouble} })}, []string{"Unless has event"}},
+		{"a deadline unless nothing", []Declaration{deadline(func(d *Deadline[in, out]) { d.Unless = Events{trouble, nil} })}, []string{"Unless has no event at place 2"}},
+		{"a deadline that its event meets", []Declaration{deadline(func(d *Deadline[in, out]) { d.Unless = Events{heard} })}, []string{"sets the deadline and meets it"}},
+		{"a deadline at once", []Declaration{deadline(func(d *Deadline[in, out]) { d.Within = Fixed[in](0) })}, []string{"Within is 0s; it must be more than 0"}},
+		{"a deadline before its event", []Declaration{deadline(func(d *Deadline[in, out]) { d.Within = Fixed[in](-time.Second) })}, []string{"Within is -1s"}},
+		{"a deadline that overflows", []Declaration{Retention{Flow: math.MaxInt64}, deadline(func(d *Deadline[in, out]) { d.Within = Fixed[in](math.MaxInt64) })}, []string{"at most 100 years"}},
+		{"a deadline longer than the retention", []Declaration{Retention{Flow: time.Minute}, deadline()}, []string{`deadline "d": Within is 1h0m0s, longer than Retention.Flow, 1m0s`}},
+		{"a deadline as long as the retention", []Declaration{Retention{Flow: time.Hour}, deadline()}, nil},
+		{"a deadline's senseless retries", []Declaration{deadline(func(d *Deadline[in, out]) { d.Retry, d.Timeout = Retry{Max: -1}, -1 })}, []string{`deadline "d": Retry.Max is -1ns`, `deadline "d": Timeout is -1ns`, "longer than Retry.Max"}},
+		{"a deadline of a key that is not the correlation id", []Declaration{deadline(func(d *Deadline[in, out]) {
+			d.Unless = Events{Event[in]{Type: "test.trouble", Topic: "c", Key: func(i in) string { return i.ID }}}
+		})}, []string{"Key is not the correlation id"}},
 		{"several at once", []Declaration{with(func(s *Step[in, out]) { s.Name, s.Do, s.On = "", nil, nil })},
 			[]string{"Name is missing", "Do is missing", "On is missing"}},
 	} {

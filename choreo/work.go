@@ -214,7 +214,11 @@ func (r *run) drop() {
 }
 
 func (r *run) giveRoom() {
-	if r.resumed() {
+	switch r.in {
+	case r.in.owned.timer:
+		return
+	case r.in.owned.lapsed:
+		r.e.lapses.settled()
 		return
 	}
 	r.e.room.give(r.size)
@@ -232,6 +236,9 @@ func (r *run) Done(committed bool) {
 	r.forget()
 	if !r.parked {
 		r.e.metrics.lag.Observe(time.Since(r.rec.Timestamp).Seconds())
+	}
+	if r.in == r.in.owned.lapsed {
+		r.in.owned.late.forget(r.flow, r.hears.handlers[0].name())
 	}
 	if len(r.changes) > 0 {
 		r.in.owned.store.Commit(r.changes...)

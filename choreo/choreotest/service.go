@@ -37,6 +37,7 @@ type Service struct {
 	read    map[string]map[int32]int64 // by topic and partition, the offset after the last one read
 	marks   map[deadletter.Position][]deadletter.Outcome
 	parked  parkedEvents
+	waits   deadlines
 }
 
 // flow is what was seen of one flow, in the order of the events' times.
@@ -97,7 +98,7 @@ func Start(t testing.TB, svc *choreo.Service, options ...Option) *Service {
 	s := &Service{
 		t: t, svc: svc, patience: own.patience, brokers: cfg.Brokers,
 		changed: make(chan struct{}), flows: map[string]*flow{}, read: map[string]map[int32]int64{},
-		marks: map[deadletter.Position][]deadletter.Outcome{}, parked: parkedEvents{},
+		marks: map[deadletter.Position][]deadletter.Outcome{}, parked: parkedEvents{}, waits: deadlines{},
 	}
 	contract, err := svc.Contract()
 	if err != nil {
@@ -191,6 +192,7 @@ func (s *Service) see(recs []*kgo.Record) {
 		}
 		if rec.Topic == s.svc.Name()+".journal" {
 			s.parked.take(rec)
+			s.waits.take(rec)
 			continue
 		}
 		if rec.Topic == s.svc.Name()+".dlq" {

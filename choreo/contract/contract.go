@@ -29,6 +29,8 @@ type Contract struct {
 	Hears []Heard `json:"hears"`
 	// Says are the types of events that it says, by type.
 	Says []Said `json:"says"`
+	// Deadlines are what it waits for, in the order of the declarations.
+	Deadlines []Deadline `json:"deadlines,omitempty"`
 }
 
 // Event is a type of event as one service sees it.
@@ -58,7 +60,7 @@ type Heard struct {
 
 // Hearer is a handler that hears an event.
 type Hearer struct {
-	// Name is the name of the step, reaction or state.
+	// Name is the name of the step, reaction, state or deadline.
 	Name string `json:"name"`
 	// Role is what the handler does with the event. Readers must bear others
 	// than those named here.
@@ -75,6 +77,8 @@ const (
 	Cancels     Role = "cancels"     // the event cancels a step that has not run
 	Changes     Role = "changes"     // the event changes a state
 	Reacts      Role = "reacts"      // the event sets a reaction off
+	Sets        Role = "sets"        // the event sets a deadline
+	Meets       Role = "meets"       // the event meets a deadline
 )
 
 // Said is a type of event that a service says.
@@ -88,12 +92,27 @@ type Said struct {
 
 // Sayer is an occasion on which an event is said.
 type Sayer struct {
-	// Name is the name of the step, reaction or state; empty for what is
+	// Name is the name of the step, reaction, state or deadline; empty for what is
 	// published outside handlers.
 	Name string `json:"name,omitempty"`
-	// Kind is the choreokind of the events: started, did, failed, gaveup, undone
-	// or cancelled. Readers must bear others.
+	// Kind is the choreokind of the events: started, did, failed, gaveup, undone,
+	// cancelled or expired. Readers must bear others.
 	Kind string `json:"kind"`
+}
+
+// Deadline says that unless one of some events follows another in a flow, the
+// service says an event.
+type Deadline struct {
+	// Name is the name of the deadline.
+	Name string `json:"name"`
+	// After and Unless are the types of events that set and that meet it.
+	After  []string `json:"after"`
+	Unless []string `json:"unless"`
+	// Within is how long it waits, as Go writes durations; empty if that depends
+	// on the event.
+	Within string `json:"within,omitempty"`
+	// Emits is the type of the event that it says.
+	Emits string `json:"emits"`
 }
 
 // MarshalJSON adds the version.

@@ -23,12 +23,17 @@ type Confirmed struct {
 	OrderID string `json:"orderId"`
 }
 
+type Overdue struct {
+	OrderID string `json:"orderId"`
+}
+
 type Alarm struct {
 	Text string `json:"text"`
 }
 
 var (
 	confirmed = choreo.Event[Confirmed]{Type: "com.example.order.confirmed.v1", Topic: "orders", Outcome: choreo.Succeeded}
+	overdue   = choreo.Event[Overdue]{Type: "com.example.order.overdue.v1", Topic: "orders"}
 	alarm     = choreo.Event[Alarm]{Type: "com.example.alarm.v1", Topic: "alarms"}
 )
 
@@ -64,6 +69,12 @@ func newOrder(addr string, listening func(string)) *choreo.Service {
 		choreo.Reaction[NotHeld]{
 			Name: "raise-alarm", On: choreo.AnyOf(unavailable, declined),
 			Do: raise, Emits: choreo.Events{alarm},
+		},
+		choreo.Deadline[OrderPlaced, Overdue]{
+			Name: "payment-in-time", After: orderPlaced, Within: choreo.Fixed[OrderPlaced](15 * time.Minute),
+			Unless: choreo.Events{authorized, declined, unavailable},
+			Do:     func(_ context.Context, p OrderPlaced) (Overdue, error) { return Overdue{p.OrderID}, nil },
+			Emit:   overdue,
 		},
 	)
 	svc.Add(choreo.HTTP{Addr: addr, Handler: handler(svc, orders), Listening: listening})

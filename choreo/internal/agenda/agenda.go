@@ -3,14 +3,16 @@
 //
 // It owns the times and one timer for all of them. It knows nothing of flows or
 // of the journal: what a key stands for, and whether it is still due, whoever is
-// told must look up, so that nothing is ever taken out of an agenda, and a key
-// may be in it more than once. Nothing in it is durable.
+// told must look up, so that nothing need ever be taken out of an agenda, and a key
+// may be in it more than once. Sweep takes out many. Nothing in it is durable.
 //
 // Times are distances from now by the monotonic clock, which runs on evenly
 // whatever becomes of the wall clock.
 package agenda
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 )
@@ -42,14 +44,15 @@ type entry struct {
 // twice at once, with keys in the order of their times.
 func New(due func(keys []string)) *Agenda { return &Agenda{due: due, began: time.Now()} }
 
-// Add makes a key due after a time. It does nothing after Close.
+// Add makes a key due after a time, which may have passed: of what is due, the
+// longest is told of first. It does nothing after Close.
 func (a *Agenda) Add(key string, in time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return
 	}
-	a.push(entry{time.Since(a.began) + max(in, 0), key})
+	a.push(entry{time.Since(a.began) + in, key})
 	a.set()
 }
 
@@ -68,6 +71,43 @@ func (a *Agenda) Len() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.heap)
+}
+
+// Sweep takes out the keys of which keep says false. It is for agendas with many,
+// which have been settled before they were due. Nothing is told of meanwhile.
+func (a *Agenda) Sweep(keep func(key string) bool) {
+	a.mu.Lock()
+	all := a.heap
+	a.heap = nil
+	a.mu.Unlock()
+	var kept []entry
+	for _, e := range all {
+		if keep(e.key) {
+			kept = append(kept, e)
+		}
+	}
+	slices.SortFunc(kept, func(a, b entry) int { return cmp.Compare(a.at, b.at) }) // which is a heap
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	added := a.heap
+	a.heap = kept
+	for _, e := range added {
+		a.push(e)
+	}
+	a.set()
+}
+
+// Overdue is for how long the first key is due that was not told of yet; 0: none is.
+func (a *Agenda) Overdue() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.heap) == 0 {
+		return 0
+	}
+	return max(0, time.Since(a.began)-a.heap[0].at)
 }
 
 // set sets the timer to the first entry, unless it is set to one as early.

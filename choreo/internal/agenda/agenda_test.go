@@ -86,6 +86,88 @@ func TestWhatIsAddedWhileItTellsIsToldOf(t *testing.T) {
 	})
 }
 
+// What is swept out is not told of, and all else is at its time, also what is
+// added meanwhile.
+func TestSweep(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		seconds := rapid.SliceOfN(rapid.IntRange(1, 20), 1, 30).Draw(rt, "seconds")
+		keep := rapid.SliceOfN(rapid.Bool(), len(seconds), len(seconds)).Draw(rt, "keep")
+		when := rapid.IntRange(0, 21).Draw(rt, "swept after")
+		synctest.Test(t, func(*testing.T) {
+			var x told
+			a := New(x.due)
+			defer a.Close()
+			began, want := time.Now(), map[string]int{}
+			for k, s := range seconds {
+				a.Add(fmt.Sprint(k), time.Duration(s)*time.Second)
+				if keep[k] || s <= when {
+					want[fmt.Sprint(k)] = s
+				}
+			}
+			time.Sleep(time.Duration(when) * time.Second)
+			synctest.Wait()
+			added := false
+			a.Sweep(func(key string) bool {
+				if !added {
+					added = true
+					a.Add("added", time.Second)
+					want["added"] = when + 1
+				}
+				k, _ := strconv.Atoi(key)
+				return keep[k]
+			})
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if len(x.keys) != len(want) || a.Len() != 0 {
+				rt.Fatalf("told of %v, want %v, %d are left", x.keys, want, a.Len())
+			}
+			for k, key := range x.keys {
+				if after := x.at[k].Sub(began); after != time.Duration(want[key])*time.Second {
+					rt.Errorf("told of %s after %v, want %d s", key, after, want[key])
+				}
+			}
+		})
+	})
+	a := New(nil)
+	a.Add("a", time.Hour)
+	a.Sweep(func(string) bool { a.Close(); return true })
+	if a.Len() > 0 {
+		t.Error("a closed agenda has been filled")
+	}
+}
+
+// What is due for longer is told of first, and tells for how long.
+func TestWhatIsOverdueIsToldOfInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var x told
+		gate := make(chan struct{})
+		a := New(func(keys []string) {
+			<-gate
+			x.due(keys)
+		})
+		defer a.Close()
+		a.Add("first", -time.Second)
+		synctest.Wait()
+		for k, in := range map[string]time.Duration{"c": time.Hour, "b": -time.Minute, "a": -time.Hour} {
+			a.Add(k, in)
+		}
+		time.Sleep(time.Second)
+		if late := a.Overdue(); late != time.Hour+time.Second {
+			t.Errorf("the first is overdue for %v", late)
+		}
+		close(gate)
+		synctest.Wait()
+		if late := a.Overdue(); late != 0 {
+			t.Errorf("nothing is due, and it is overdue for %v", late)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if got := fmt.Sprint(x.keys); got != "[first a b c]" || a.Overdue() != 0 {
+			t.Errorf("told of %s", got)
+		}
+	})
+}
+
 func TestNothingIsToldOfAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var x told

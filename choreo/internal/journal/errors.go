@@ -49,7 +49,7 @@ func (e *UnknownSlotError) Error() string {
 // UnknownNameError is a slot of a step or a state that the service does not declare.
 type UnknownNameError struct {
 	Place
-	Kind string // "step", "state", or "handler" of a parked event
+	Kind string // "step", "state", "deadline", or "handler" of a parked event
 	Name string
 }
 
@@ -58,6 +58,8 @@ func (e *UnknownNameError) Error() string {
 	switch e.Kind {
 	case "handler":
 		remedy = "an event is parked at it: declare it again until its events are done, or list this name in the Formerly of the step that it is now"
+	case "deadline":
+		remedy = "if the deadline was renamed list this name in its Formerly; if it was removed declare it again until its flows have ended"
 	case "step":
 		remedy = "if the step was renamed list this name in its Formerly; if it was removed declare it again until its flows have ended"
 	}

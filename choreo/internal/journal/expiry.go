@@ -63,7 +63,7 @@ func (s *Store) Drop(flow string, now time.Time) []Change {
 		}
 		changes = append(changes, change)
 		if own.renamed() {
-			for _, earlier := range s.names.former[i.name] {
+			for _, earlier := range s.names.earlier(i) {
 				changes = append(changes, Change{Key: appendSlotName(append([]byte(f.id), 0), i, earlier)})
 			}
 		}
@@ -91,6 +91,9 @@ func (s *Store) due(f *flow, now time.Time) dueSlots {
 	}
 	var last uint32
 	for _, own := range f.slots {
+		if own.pendingDeadline() {
+			return dueSlots{} // it is not over
+		}
 		last = max(last, own.at())
 	}
 	since := func(at uint32) time.Duration { return now.Sub(time.Unix(int64(at), 0)) }

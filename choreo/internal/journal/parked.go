@@ -185,6 +185,21 @@ func (s *Store) Standing(flow, handler string) (all []Parked) {
 	return all
 }
 
+// Queue are all events of a key's queue, in order.
+func (s *Store) Queue(flow string) (all []Parked) {
+	if s.parked.Load() == 0 {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if f := s.flows[flow]; s.queues[f] > 0 {
+		for _, own := range f.queue() {
+			all = append(all, s.readParked(own, s.table.texts))
+		}
+	}
+	return all
+}
+
 // Unpark takes an event out of its key's queue, and forgets its attempts.
 func (s *Store) Unpark(flow string, seq uint64) []Change {
 	s.mu.Lock()
@@ -238,7 +253,7 @@ func (s *Store) Parking() Parking {
 // mayExceed reports whether a slot is written whatever its size: it is small, or
 // it is there already and grows by little.
 func (s *Store) mayExceed(flow string, i id) bool {
-	return i.kind == kindRetry || i.kind == kindParked && s.peek(flow, i) != ""
+	return i.kind == kindRetry || (i.kind == kindParked || i.kind == kindDeadline) && s.peek(flow, i) != ""
 }
 
 // count notes that a slot has come (1) or goes (-1).
@@ -257,6 +272,10 @@ func (s *Store) count(f *flow, own slot, n int) {
 	case kindRetry:
 		if own.body().byte()&retryUndo != 0 {
 			s.undo += n
+		}
+	case kindDeadline:
+		if own.pendingDeadline() {
+			s.deadlines[own.id().name] += n
 		}
 	}
 }

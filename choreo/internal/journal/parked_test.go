@@ -20,16 +20,6 @@ func parkedAt(handler string) []byte {
 	return appendParked([]byte{version}, &Parked{At: handler, Record: &kgo.Record{Topic: "orders", Timestamp: start}})
 }
 
-// queueOf reads a whole queue, as nobody else does.
-func queueOf(s *Store, flow string) (all []Parked) {
-	if f := s.flows[flow]; f != nil {
-		for _, own := range f.queue() {
-			all = append(all, s.readParked(own, s.table.texts))
-		}
-	}
-	return all
-}
-
 // parkedIn counts what is parked by looking at all of it.
 func parkedIn(s *Store) Parking {
 	p := Parking{At: map[string]int{}}
@@ -89,7 +79,7 @@ func drawParked(t *rapid.T, s *Store) Parked {
 
 // changeQueue makes one change of the queue of a flow.
 func changeQueue(t *rapid.T, s *Store, flow string, at time.Time) []Change {
-	before := queueOf(s, flow)
+	before := s.Queue(flow)
 	texts := func(all []Parked) (texts []string) {
 		for _, p := range all {
 			texts = append(texts, shown(p))
@@ -130,7 +120,7 @@ func changeQueue(t *rapid.T, s *Store, flow string, at time.Time) []Change {
 			t.Fatalf("put %+v, got %+v, %t", r, got, ok)
 		}
 	}
-	if got := texts(queueOf(s, flow)); !slices.Equal(got, want) {
+	if got := texts(s.Queue(flow)); !slices.Equal(got, want) {
 		t.Fatalf("the queue is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	if n := s.Waiting(flow); n != len(want) {

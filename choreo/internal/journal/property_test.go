@@ -46,13 +46,21 @@ func dump(s *Store) string {
 			}
 		}
 		var retry Retry
-		for k, p := range queueOf(s, name) {
+		for k, p := range s.Queue(name) {
 			if k == 0 {
 				_, retry, _ = s.Head(name)
 			}
 			fmt.Fprintf(&b, " parked %s\n", shown(p))
 		}
 		fmt.Fprintf(&b, " retry %+v\n", retry)
+		for _, deadline := range s.names.deadline {
+			if d, ok := s.Deadline(name, deadline); ok {
+				fmt.Fprintf(&b, " deadline %s\n", shownDeadline(d))
+			}
+		}
+		for _, d := range s.PendingOf(name) {
+			fmt.Fprintf(&b, " pending %s at %d\n", d.Name, d.Due().UnixMilli())
+		}
 		for _, id := range eventIDs {
 			if data, ok := s.Seen(name, HashOf("shop", id)); ok {
 				fmt.Fprintf(&b, " seen %s %d\n", id, data)
@@ -64,6 +72,12 @@ func dump(s *Store) string {
 	}) {
 		fmt.Fprintf(&b, "input %v %x\n", in, s.inputs[in])
 	}
+	var pending []string
+	s.EachPending(func(flow string, set time.Time, within time.Duration) {
+		pending = append(pending, fmt.Sprintf("%q %d %v", flow, set.UnixMilli(), within))
+	})
+	slices.Sort(pending)
+	fmt.Fprintf(&b, "pending %v %q\n", s.Pending(), pending)
 	fmt.Fprintf(&b, "parked %d %+v\n", s.Parked(), s.Parking())
 	fmt.Fprintf(&b, "flows %d slots %d bytes %t\n", s.Flows(), s.Slots(), bytes == s.Bytes())
 	return b.String()
@@ -113,7 +127,7 @@ func change(t *rapid.T, s *Store, at time.Time) []Change {
 	flow := rapid.SampledFrom(flowIDs).Draw(t, "flow")
 	event := HashOf("shop", rapid.SampledFrom(eventIDs).Draw(t, "event"))
 	step := rapid.SampledFrom(s.names.step).Draw(t, "step")
-	switch rapid.IntRange(0, 8).Draw(t, "kind") {
+	switch rapid.IntRange(0, 10).Draw(t, "kind") {
 	case 0, 1:
 		run := Run{
 			Step: step, Hash: event,
@@ -173,6 +187,8 @@ func change(t *rapid.T, s *Store, at time.Time) []Change {
 		return []Change{s.PutBegun(topic, rapid.Int32Range(0, 2).Draw(t, "partition"), TopicID{rapid.Byte().Draw(t, "topic id")})}
 	case 6, 7:
 		return changeQueue(t, s, flow, at)
+	case 8, 9:
+		return []Change{changeDeadline(t, s, flow, at)}
 	default:
 		s.Ended(flow, at)
 		var made []Change
@@ -187,7 +203,7 @@ func change(t *rapid.T, s *Store, at time.Time) []Change {
 // them, and what compaction leaves of that. The service that reads them may have renamed its steps.
 func TestMemoryIsTheFoldOfItsRecords(t *testing.T) {
 	old := config()
-	old.Steps, old.Formerly = []string{"ship", "charge", "notify"}, nil
+	old.Steps, old.Deadlines, old.Formerly = []string{"ship", "charge", "notify"}, []string{"answer", "payment"}, nil
 	rapid.Check(t, func(t *rapid.T) {
 		var l log
 		now := start

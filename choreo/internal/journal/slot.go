@@ -18,9 +18,10 @@ const (
 	kindSeen
 	kindParked
 	kindRetry
+	kindDeadline
 )
 
-// id names a slot within its flow: the kind, the number of its step or state, and
+// id names a slot within its flow: the kind, the number of its step, state or deadline, and
 // for a run the hash of its event, for a parked event its place in the queue. Slots
 // are sorted by it.
 type id struct {
@@ -55,7 +56,7 @@ func (i id) append(b []byte) []byte {
 // seconds), and the body. It never changes, so it may be read without a lock.
 type slot string
 
-// renamed marks a slot that has a record under an earlier name of its step.
+// renamed marks a slot that has a record under an earlier name of its step or deadline.
 const renamed = 1
 
 func (s slot) idSize() int { return kind(s[0]).idSize() }
@@ -120,6 +121,7 @@ const (
 	wordSeen      = "seen"
 	wordParked    = "parked/"
 	wordRetry     = "retry"
+	wordDeadline  = "deadline/"
 	wordInput     = "input/"
 )
 
@@ -136,6 +138,8 @@ func appendSlotName(b []byte, i id, name string) []byte {
 		return hex.AppendEncode(append(b, wordParked...), i.hash[:placeID-shortID])
 	case kindRetry:
 		return append(b, wordRetry...)
+	case kindDeadline:
+		return append(append(b, wordDeadline...), name...)
 	default:
 		return append(b, wordSeen...)
 	}

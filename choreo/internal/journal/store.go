@@ -31,9 +31,11 @@ type Config struct {
 	// each is retained after its flow's last change (0: Retain). Names hold no NUL.
 	Steps  []string
 	States map[string]time.Duration
+	// Deadlines are the names of the deadlines that the service declares.
+	Deadlines []string
 	// Reactions are the names of further handlers at which an event may be parked.
 	Reactions []string
-	// Formerly leads from earlier names of steps to the present ones.
+	// Formerly leads from earlier names of steps and deadlines to the present ones.
 	Formerly map[string]string
 	// Common are texts that many events share: types, sources, content types. They are
 	// kept once. The Store finds more by itself, but a bounded number.
@@ -78,6 +80,8 @@ type Store struct {
 	parkedAt secondCounts   // how many were put when
 	full     int            // flows that have maxParked of them, or more
 	undo     int            // flows whose head is a compensation that fails
+
+	deadlines []int // that are pending, by number
 }
 
 // flow is what a task remembers of one flow. It has at least one slot.
@@ -128,6 +132,7 @@ func New(c Config) *Store {
 		queues:    make(map[*flow]int),
 		standing:  make(map[string]int),
 	}
+	s.deadlines = make([]int, len(s.names.deadline))
 	if s.retain == 0 {
 		s.retain = DefaultRetain
 	}
@@ -215,7 +220,7 @@ func (s *Store) apply(rec *kgo.Record) error {
 	case errors.Is(err, errName):
 		kind, rest, _ := strings.Cut(string(name), "/")
 		switch kind {
-		case "state":
+		case "state", "deadline":
 		default:
 			if kind == "run" {
 				rest = rest[:strings.LastIndexByte(rest, '/')]
@@ -295,6 +300,8 @@ func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) 
 		b = copyParked(b, &r, &s.table)
 	case kindRetry:
 		b = copyRetry(b, &r)
+	case kindDeadline:
+		b = copyDeadline(b, &r, &s.table)
 	}
 	if s.scratch = b; cap(b) > 1<<20 {
 		s.scratch = nil // one large slot must not cost its size for ever
@@ -408,40 +415,51 @@ func (s *Store) Bytes() int64 {
 	return s.bytes
 }
 
-// names numbers the names of steps and states and knows which kinds of slots there are.
+// names numbers the names of steps, deadlines and states and knows which kinds of
+// slots there are.
 type names struct {
-	steps  map[string]stepName // earlier names too
-	states map[string]uint16
-	step   []string // by number
-	state  []string
-	former [][]string // by number of the step
-	retain []time.Duration
+	steps     map[string]number // earlier names too
+	deadlines map[string]number // the same
+	states    map[string]uint16
+	step      []string // by number
+	deadline  []string
+	state     []string
+	retain    []time.Duration // by number of the state
+
+	formerSteps, formerDeadlines [][]string // by number
 
 	reactions map[string]bool
 }
 
-type stepName struct {
+type number struct {
 	number uint16
 	former bool
 }
 
+// numbered gives names their numbers, and earlier ones those of the present names
+// to which they lead.
+func numbered(present []string, formerly map[string]string) (numbers map[string]number, former [][]string) {
+	numbers, former = make(map[string]number), make([][]string, len(present))
+	for n, name := range present {
+		numbers[name] = number{number: uint16(n)}
+	}
+	for _, earlier := range slices.Sorted(maps.Keys(formerly)) {
+		now, ok := numbers[formerly[earlier]]
+		if _, taken := numbers[earlier]; ok && !taken {
+			numbers[earlier] = number{number: now.number, former: true}
+			former[now.number] = append(former[now.number], earlier)
+		}
+	}
+	return numbers, former
+}
+
 func newNames(c Config) names {
-	n := names{steps: make(map[string]stepName), states: make(map[string]uint16), reactions: make(map[string]bool)}
+	n := names{step: c.Steps, deadline: c.Deadlines, states: make(map[string]uint16), reactions: make(map[string]bool)}
 	for _, name := range c.Reactions {
 		n.reactions[name] = true
 	}
-	for _, name := range c.Steps {
-		n.steps[name] = stepName{number: uint16(len(n.step))}
-		n.step = append(n.step, name)
-	}
-	n.former = make([][]string, len(n.step))
-	for _, earlier := range slices.Sorted(maps.Keys(c.Formerly)) {
-		present, ok := n.steps[c.Formerly[earlier]]
-		if _, taken := n.steps[earlier]; ok && !taken {
-			n.steps[earlier] = stepName{number: present.number, former: true}
-			n.former[present.number] = append(n.former[present.number], earlier)
-		}
-	}
+	n.steps, n.formerSteps = numbered(c.Steps, c.Formerly)
+	n.deadlines, n.formerDeadlines = numbered(c.Deadlines, c.Formerly)
 	for _, name := range slices.Sorted(maps.Keys(c.States)) {
 		n.states[name] = uint16(len(n.state))
 		n.state = append(n.state, name)
@@ -489,6 +507,12 @@ func (n *names) parse(slot []byte) (i id, former bool, err error) {
 			return i, false, errName
 		}
 		return id{kind: kindState, name: number}, false, nil
+	case bytes.HasPrefix(slot, []byte(wordDeadline)):
+		deadline, ok := n.deadlines[string(slot[len(wordDeadline):])]
+		if !ok {
+			return i, false, errName
+		}
+		return id{kind: kindDeadline, name: deadline.number}, deadline.former, nil
 	case string(slot) == wordSeen:
 		return id{kind: kindSeen}, false, nil
 	case string(slot) == wordRetry:
@@ -510,10 +534,23 @@ func (n *names) name(i id) string {
 	switch i.kind {
 	case kindRun, kindCancelled:
 		return n.step[i.name]
+	case kindDeadline:
+		return n.deadline[i.name]
 	case kindState:
 		return n.state[i.name]
 	}
 	return ""
+}
+
+// earlier are the former names of what a slot is about.
+func (n *names) earlier(i id) []string {
+	switch i.kind {
+	case kindRun, kindCancelled:
+		return n.formerSteps[i.name]
+	case kindDeadline:
+		return n.formerDeadlines[i.name]
+	}
+	return nil
 }
 
 // stepID and stateID panic for a name that is not declared: a record written under it

@@ -22,7 +22,8 @@ func config() Config {
 		States:    map[string]time.Duration{"order": 48 * time.Hour, "basket": 0},
 		Reactions: []string{"mail"},
 		MaxParked: 2,
-		Formerly:  map[string]string{"charge": "authorize", "pay": "authorize"},
+		Deadlines: []string{"payment", "reply"},
+		Formerly:  map[string]string{"charge": "authorize", "pay": "authorize", "answer": "reply"},
 		Common:    []string{"application/json", "shop.order.placed.v1"},
 	}
 }

@@ -1,0 +1,62 @@
+package choreotest
+
+import (
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/internal/journal"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// DeadlineStatus says how a deadline of a flow stands.
+type DeadlineStatus string
+
+// The statuses.
+const (
+	DeadlinePending DeadlineStatus = "pending" // it is set, and neither met nor fired
+	DeadlineMet     DeadlineStatus = "met"     // what it waits for was heard
+	DeadlineFired   DeadlineStatus = "fired"   // its event was said
+)
+
+// deadlines are the deadlines of flows, as a journal tells.
+type deadlines map[deadlineOf]DeadlineStatus
+
+type deadlineOf struct{ flow, name string }
+
+// take notes what a record of a journal says of them.
+func (d deadlines) take(rec *kgo.Record) {
+	if flow, name, status, ok := journal.ReadDeadline(rec); ok {
+		d[deadlineOf{flow, name}] = DeadlineStatus(status.String())
+	}
+}
+
+// Deadline is how a deadline of the flow stands, as far as the journal was read;
+// "" if it was neither set nor met.
+func (s *Service) Deadline(flow, name string) DeadlineStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waits[deadlineOf{flow, name}]
+}
+
+// ExpectDeadline waits until a deadline of the flow stands so, and fails the test
+// if it never does.
+func (s *Service) ExpectDeadline(flow, name string, want DeadlineStatus) {
+	s.t.Helper()
+	patience := time.NewTimer(s.patience)
+	defer patience.Stop()
+	for {
+		s.mu.Lock()
+		got, changed := s.waits[deadlineOf{flow, name}], s.changed
+		s.mu.Unlock()
+		if got == want {
+			return
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			if got == "" {
+				got = "neither set nor met"
+			}
+			s.t.Fatalf("flow %q: deadline %q is %s after %v, not %s\n%s", flow, name, got, s.patience, want, s.Tree(flow))
+		}
+	}
+}
