@@ -405,6 +405,14 @@ func TestBarrierCase4(t *testing.T) {
 			says:  []choreo.Emission{jobDropped.New(note{"f", "dropped: rain"})},
 			calls: []string{"do a", "unknown a", "unknown b"},
 		},
+		"a pivot whose attempts are found out about": {
+			change: func(w *worker, s *choreo.Step[job, work]) {
+				s.Pivot, s.GiveUp, s.Compensate = true, choreo.Failure[job]{}, choreo.Compensation[job, work]{}.Unknown(w.Unknown)
+			},
+			off:   calledOff.New(calloff{"f", "rain"}),
+			says:  []choreo.Emission{jobDropped.New(note{"f", "dropped: rain"})},
+			calls: []string{"do a", "unknown a", "unknown b"},
+		},
 		"a pivot": {
 			change: func(_ *worker, s *choreo.Step[job, work]) {
 				s.Pivot, s.GiveUp, s.Compensate = true, choreo.Failure[job]{}, choreo.Compensation[job, work]{}

@@ -382,6 +382,8 @@ func (s Step[In, Out]) declare(p *plan) {
 		if len(c.on) == 0 {
 			p.mistake("step %q: Compensate names no event that sets it off; give Undo at least one", s.Name)
 		}
+	} else if c.unknown != nil && s.Pivot {
+		x.unknown = func(ctx context.Context, in any) error { return c.unknown(ctx, in.(In)) }
 	} else if c.unknown != nil {
 		p.mistake("step %q: Unknown without Undo; a run whose result is known must be undone too", s.Name)
 	}

@@ -36,8 +36,9 @@ type Step[In, Out any] struct {
 	// Cancel answers compensation triggers that arrive before the step ran: it
 	// never runs in that flow, and the cancellation's event is said instead.
 	Cancel []Cancellation
-	// Pivot marks the step after which the flow can only go forward. It has no
-	// Compensate; a cancellation that arrives after it ran is ignored.
+	// Pivot marks the step after which the flow can only go forward. Nothing undoes
+	// it, so its Compensate has at most Unknown, without Undo; a cancellation that
+	// arrives after it ran is ignored.
 	Pivot bool
 
 	// Retry applies to errors that Fail does not match. Zero: see [Retry].
@@ -151,7 +152,9 @@ func Undo[In, Out, R any](undo func(context.Context, In, Out) (R, error), emit E
 // out, was given up, or was lost with its process or transaction before the step
 // was cancelled. undo finds out by the run's idempotency key ([Metadata].Undoes)
 // whether there is anything to undo; often there is not. It is retried until it
-// succeeds. Declare it where Do has effects outside Kafka.
+// succeeds. Declare it where Do has effects outside Kafka. A pivot has it without
+// Undo, as Compensation[In, Out]{}.Unknown(undo): for attempts that are called off
+// before one has succeeded.
 func (c Compensation[In, Out]) Unknown(undo func(context.Context, In) error) Compensation[In, Out] {
 	c.unknown = undo
 	return c

@@ -85,6 +85,7 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 			s.GiveUp = GiveUpAs(func(in, error) out { return out{} }, refused)
 		})}, []string{"GiveUp and Compensate without Unknown"}},
 		{"unknown without undo", []Declaration{with(func(s *Step[in, out]) { s.Compensate = Compensation[in, out]{}.Unknown(unknown) })}, []string{"Unknown without Undo"}},
+		{"a pivot that finds out", []Declaration{with(func(s *Step[in, out]) { s.Pivot, s.Compensate = true, Compensation[in, out]{}.Unknown(unknown) })}, nil},
 		{"undo on nothing", []Declaration{with(func(s *Step[in, out]) { s.Compensate = Undo(undo, undone) })}, []string{"names no event that sets it off"}},
 		{"undo without function", []Declaration{with(func(s *Step[in, out]) { s.Compensate = Undo[in, out, out](nil, undone, trouble) })}, []string{"no undo function"}},
 		{"give up is the refusal", []Declaration{with(func(s *Step[in, out]) {

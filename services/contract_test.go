@@ -19,7 +19,7 @@ import (
 // contracts are those of all services.
 func contracts(t *testing.T) (all []contract.Contract) {
 	t.Helper()
-	orders, _ := order.New()
+	orders, _ := order.New(order.Patience)
 	for _, svc := range []*choreo.Service{orders, payment.New(&paymentdomain.Payments{}), shipping.New(&shippingdomain.Shipping{})} {
 		c, err := svc.Contract()
 		if err != nil {

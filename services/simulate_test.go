@@ -4,11 +4,14 @@ package services_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,27 +25,78 @@ import (
 )
 
 const (
+	placed     = "com.example.order.placed.v1"
 	authorized = "com.example.payment.authorized.v1"
 	refunded   = "com.example.payment.refunded.v1"
 	shipped    = "com.example.shipment.shipped.v1"
+	failed     = "com.example.shipment.failed.v1"
+	voided     = "com.example.payment.voided.v1"
 	confirmed  = "com.example.order.confirmed.v1"
+	expired    = "com.example.order.expired.v1"
 	cancelled  = "com.example.order.cancelled.v1"
 )
 
+// roads is a carrier that outlives every instance, and whose answers are often
+// lost, for some orders longer than they may take.
+type roads struct {
+	mu     sync.Mutex
+	asked  map[string]int    // by key
+	parcel map[string]bool   // by key: on its way; false: called off
+	names  map[string]string // of the customers, by key
+}
+
+func (r *roads) PickUp(_ context.Context, key string, to shippingdomain.Address) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked[key]++
+	r.names[key] = to.Name
+	if rides, known := r.parcel[key]; known && !rides {
+		return "", errors.New("it was called off")
+	}
+	r.parcel[key] = true
+	if lost := strings.Count(to.Street, "?"); r.asked[key] <= lost*lost*lost {
+		return "", errors.New("the answer is lost")
+	}
+	return "parcel " + key, nil
+}
+
+func (r *roads) CallOff(_ context.Context, key string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parcel[key] = false
+	return nil
+}
+
+// rides is how many parcels are on their way to a customer.
+func (r *roads) rides(name string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, rides := range r.parcel {
+		if rides && r.names[key] == name {
+			n++
+		}
+	}
+	return n
+}
+
 // TestSimulate runs the three services under all faults. Orders are placed over
-// HTTP; every third is over the customer's limit, or goes where no parcels go.
+// HTTP; every third is over the customer's limit, or goes where no parcels go,
+// and for others the carrier does not answer. An order may take a minute, which
+// many do not end in.
 func TestSimulate(t *testing.T) {
 	var ledger *paymentdomain.MemoryLedger // the payment provider, which outlives every instance
+	var carrier *roads
+	expiries := 0 // of all flows that were judged
 	choreotest.Simulate(t,
 		[]choreotest.Simulated{
 			{New: func() *choreo.Service {
-				svc, h := order.New()
+				svc, h := order.New(time.Minute)
 				svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
 				return svc
 			}},
 			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger}) }},
 			{New: func() *choreo.Service {
-				return shipping.New(&shippingdomain.Shipping{Area: shippingdomain.DefaultArea(), Carrier: shippingdomain.PaperCarrier{}})
+				return shipping.New(&shippingdomain.Shipping{Area: shippingdomain.DefaultArea(), Carrier: carrier})
 			}},
 		},
 		choreotest.Workload{Begin: place},
@@ -55,6 +109,31 @@ func TestSimulate(t *testing.T) {
 					return fmt.Errorf("it is paid, shipped %d times and refunded %d times", f.Count(shipped), f.Count(refunded))
 				}
 				return nil
+			}},
+			{Name: "never both shipped and failed, and who expires is decided", Check: func(f choreotest.Flow) error {
+				if f.Has(expired) {
+					expiries++
+				}
+				if f.Has(shipped) && (f.Has(failed) || f.Has(refunded) || f.Has(voided)) {
+					return fmt.Errorf("it is shipped, failed %d times, refunded %d times and voided %d times", f.Count(failed), f.Count(refunded), f.Count(voided))
+				}
+				if f.Count(expired) > 1 || f.Has(expired) && !f.Has(shipped) && !f.Has(failed) {
+					return fmt.Errorf("it has expired %d times, is shipped %d times and failed %d times", f.Count(expired), f.Count(shipped), f.Count(failed))
+				}
+				return nil
+			}},
+			{Name: "what is said to be shipped is on its way, and nothing else", Check: func(f choreotest.Flow) error {
+				for _, e := range f.Events {
+					var p struct{ Address struct{ Name string } }
+					if err := json.Unmarshal(e.Data, &p); e.Type != placed || err != nil {
+						continue
+					}
+					if n := carrier.rides(p.Address.Name); n != f.Count(shipped) {
+						return fmt.Errorf("%d parcels are on their way to %s, and it is shipped %d times", n, p.Address.Name, f.Count(shipped))
+					}
+					return nil
+				}
+				return errors.New("it was never placed")
 			}},
 			{Name: "every order ends", Check: func(f choreotest.Flow) error {
 				if n := f.Count(confirmed) + f.Count(cancelled); n != 1 {
@@ -69,8 +148,14 @@ func TestSimulate(t *testing.T) {
 				return nil
 			}},
 		},
-		choreotest.Options{Reset: func() { ledger = &paymentdomain.MemoryLedger{} }},
+		choreotest.Options{Reset: func() {
+			ledger, carrier = &paymentdomain.MemoryLedger{}, &roads{asked: map[string]int{}, parcel: map[string]bool{}, names: map[string]string{}}
+		}},
 	)
+	if expiries == 0 {
+		t.Error("no order has expired: nothing was decided")
+	}
+	t.Logf("%d orders have expired", expiries)
 }
 
 // place places an order over HTTP, as a customer's browser does: again under
@@ -80,15 +165,17 @@ func place(w *choreotest.World, flow string) error {
 	if _, err := fmt.Sscanf(flow, "flow-%d", &number); err != nil {
 		return err
 	}
-	amount, country := 1999, "DE"
+	amount, country, street := 1999, "DE", "Road 1"
 	switch number % 6 {
 	case 2:
 		amount = 60_000 // over the limit
 	case 5:
 		country = "FR" // not served
+	case 4:
+		street = strings.Repeat("?", 1+number%4) // the carrier does not answer so often
 	}
 	body := fmt.Appendf(nil, `{"customer":"c-%d","tier":"standard","sku":"book","quantity":1,"amountCents":%d,
-		"address":{"name":"A. Customer","street":"Road 1","postcode":"10115","city":"Town","country":%q}}`, number%3, amount, country)
+		"address":{"name":%q,"street":%q,"postcode":"10115","city":"Town","country":%q}}`, number%3, amount, flow, street, country)
 	client := w.HTTP("order")
 	var last error
 	for range 60 {

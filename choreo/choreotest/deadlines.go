@@ -18,15 +18,33 @@ const (
 )
 
 // deadlines are the deadlines of flows, as a journal tells.
-type deadlines map[deadlineOf]DeadlineStatus
+type deadlines map[deadlineOf]journal.Deadline
 
 type deadlineOf struct{ flow, name string }
 
 // take notes what a record of a journal says of them.
 func (d deadlines) take(rec *kgo.Record) {
-	if flow, name, status, ok := journal.ReadDeadline(rec); ok {
-		d[deadlineOf{flow, name}] = DeadlineStatus(status.String())
+	if flow, x, ok := journal.ReadDeadline(rec); ok {
+		d[deadlineOf{flow, x.Name}] = x
 	}
+}
+
+// status is how one stands, "" if it was neither set nor met.
+func (d deadlines) status(of deadlineOf) DeadlineStatus {
+	if x, ok := d[of]; ok {
+		return DeadlineStatus(x.Status.String())
+	}
+	return ""
+}
+
+// pending is one that is pending and due before a time, if there is any.
+func (d deadlines) pending(before time.Time) (deadlineOf, bool) {
+	for of, x := range d {
+		if x.Status == journal.Pending && x.Due().Before(before) {
+			return of, true
+		}
+	}
+	return deadlineOf{}, false
 }
 
 // Deadline is how a deadline of the flow stands, as far as the journal was read;
@@ -34,7 +52,7 @@ func (d deadlines) take(rec *kgo.Record) {
 func (s *Service) Deadline(flow, name string) DeadlineStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waits[deadlineOf{flow, name}]
+	return s.waits.status(deadlineOf{flow, name})
 }
 
 // ExpectDeadline waits until a deadline of the flow stands so, and fails the test
@@ -45,7 +63,7 @@ func (s *Service) ExpectDeadline(flow, name string, want DeadlineStatus) {
 	defer patience.Stop()
 	for {
 		s.mu.Lock()
-		got, changed := s.waits[deadlineOf{flow, name}], s.changed
+		got, changed := s.waits.status(deadlineOf{flow, name}), s.changed
 		s.mu.Unlock()
 		if got == want {
 			return

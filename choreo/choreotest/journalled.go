@@ -20,6 +20,7 @@ type memory struct {
 	service *simulatedService
 	steps   []string
 	states  []string
+	waits   []string // deadlines
 	store   *journal.Store
 	applied map[stateOf]map[journal.Hash]bool // the events that changed a state
 	closed  map[stepOf]bool                   // cancelled
@@ -41,16 +42,22 @@ func (s *simulation) remember(x *simulatedService, records []*kgo.Record) (memor
 			c.Reactions = append(c.Reactions, h.Name)
 		case h.Role == contract.Changes:
 			c.States[h.Name] = 0
+		case h.Role == contract.Sets, h.Role == contract.Meets:
+			if !slices.Contains(c.Deadlines, h.Name) {
+				c.Deadlines = append(c.Deadlines, h.Name)
+			}
 		case !slices.Contains(c.Steps, h.Name):
 			c.Steps = append(c.Steps, h.Name)
 		}
 	}
-	m.steps, m.states, m.store = c.Steps, slices.Sorted(maps.Keys(c.States)), journal.New(c)
+	m.steps, m.states, m.waits, m.store = c.Steps, slices.Sorted(maps.Keys(c.States)), c.Deadlines, journal.New(c)
+	over := deadlines{} // met or fired
 	var all []violation
 	for _, rec := range records {
 		flow, slot, ok := slotOf(rec.Key)
 		kind, rest, _ := strings.Cut(slot, "/")
 		if rec.Value == nil && kind != "parked" && kind != "retry" {
+			delete(over, deadlineOf{flow, rest})
 			continue // forgotten
 		}
 		if !ok {
@@ -63,6 +70,16 @@ func (s *simulation) remember(x *simulatedService, records []*kgo.Record) (memor
 			step := rest[:max(0, strings.LastIndexByte(rest, '/'))]
 			if why := m.late(flow, step, rec); why != "" {
 				all = append(all, violation{answerOnce, flow, why})
+			}
+		case "deadline":
+			_, d, _ := journal.ReadDeadline(rec)
+			of := deadlineOf{flow, rest}
+			if was := over.status(of); was != "" {
+				all = append(all, violation{journalTold, flow, fmt.Sprintf("deadline %q of %s was %s, and is %s after that (%s/%d/%d)",
+					rest, x.name, was, d.Status, rec.Topic, rec.Partition, rec.Offset)})
+			}
+			if d.Status != journal.Pending {
+				over[of] = d
 			}
 		case "cancelled":
 			m.closed[stepOf{flow, rest}] = true
@@ -117,6 +134,7 @@ func (h history) journalled(s *simulation) (all []violation) {
 		for _, f := range h.flows {
 			all = append(all, m.said(f)...)
 			all = append(all, m.heard(f, s)...)
+			all = append(all, m.fired(f)...)
 		}
 	}
 	return all
@@ -185,6 +203,23 @@ func (m memory) said(f Flow) (all []violation) {
 	return all
 }
 
+// fired compares the deadlines in the journal with what they have said.
+func (m memory) fired(f Flow) (all []violation) {
+	for _, name := range m.waits {
+		said := map[string]bool{}
+		for _, e := range f.Events {
+			if e.Service == m.service.name && e.Step == name {
+				said[e.ID] = true
+			}
+		}
+		status := m.store.DeadlineStatus(f.ID, name)
+		if want := status == journal.Fired; len(said) > 1 || want != (len(said) == 1) {
+			all = append(all, violation{journalTold, f.ID, fmt.Sprintf("the journal of %s: deadline %q is %s, and has said %d events", m.service.name, name, status, len(said))})
+		}
+	}
+	return all
+}
+
 // heard compares what was heard with what the journal says became of it.
 func (m memory) heard(f Flow, s *simulation) (all []violation) {
 	for h := range s.hearers {
@@ -206,6 +241,14 @@ func (m memory) heard(f Flow, s *simulation) (all []violation) {
 			case contract.Changes:
 				if !m.applied[stateOf{f.ID, h.Name}][hash] {
 					missing = "was not changed by it"
+				}
+			case contract.Sets:
+				if m.store.DeadlineStatus(f.ID, h.Name) == 0 {
+					missing = "was neither set nor met"
+				}
+			case contract.Meets:
+				if status := m.store.DeadlineStatus(f.ID, h.Name); status != journal.Met && status != journal.Fired {
+					missing = "is " + status.String() + " though that meets it"
 				}
 			case contract.Compensates, contract.Cancels:
 				if !m.closed[stepOf{f.ID, h.Name}] && len(m.store.Runs(f.ID, h.Name)) == 0 {

@@ -105,10 +105,11 @@ type observer struct {
 	next    map[string]map[int32]int64 // by topic and partition, the offset after the last one read
 	ended   map[string]bool            // flows that have ended or show as stuck
 	parked  parkedEvents
+	waits   deadlines
 }
 
 func (w *World) observe() (*observer, error) {
-	o := &observer{done: make(chan struct{}), kinds: map[string]topic{}, next: map[string]map[int32]int64{}, ended: map[string]bool{}, parked: parkedEvents{}}
+	o := &observer{done: make(chan struct{}), kinds: map[string]topic{}, next: map[string]map[int32]int64{}, ended: map[string]bool{}, parked: parkedEvents{}, waits: deadlines{}}
 	var names []string
 	for _, t := range w.sim.topics() {
 		names = append(names, t.name)
@@ -160,6 +161,7 @@ func (o *observer) take(recs []*kgo.Record) {
 			}
 		case journalTopic:
 			o.parked.take(rec)
+			o.waits.take(rec)
 		case deadLetterTopic:
 			if !deadletter.IsMark(rec) {
 				o.ended[flowOfRecord(rec)] = true
@@ -209,6 +211,13 @@ func (o *observer) waiting() (flow string, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.parked.any()
+}
+
+// pending is a deadline that is pending and due before a time, if there is any.
+func (o *observer) pending(before time.Time) (of deadlineOf, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.waits.pending(before)
 }
 
 // over reports whether a flow has ended or shows as stuck.

@@ -186,11 +186,11 @@ func (w *World) settle() {
 		if time.Since(since) < quiet || len(w.unended()) > 0 {
 			continue
 		}
-		if behind, err := w.behind(); err == nil && behind == "" {
+		if behind, err := w.behind(deadline); err == nil && behind == "" {
 			return
 		}
 	}
-	if behind, err := w.behind(); err != nil {
+	if behind, err := w.behind(deadline); err != nil {
 		w.fail(nothingLost, "", fmt.Sprintf("after %v: %v", w.sim.Settle, err))
 	} else if behind != "" {
 		w.fail(nothingLost, "", fmt.Sprintf("%v after the last fault not everything is worked on: %s%s", w.sim.Settle, behind, w.notReady()))
@@ -226,8 +226,9 @@ func (w *World) notReady() string {
 }
 
 // behind names a partition that its service has not finished, or that the
-// observer has not read to its end; "" if there is none.
-func (w *World) behind() (string, error) {
+// observer has not read to its end, or a deadline that is to fire until a time or
+// be met; "" if there is none.
+func (w *World) behind(until time.Time) (string, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
 	defer cancel()
 	var names []string
@@ -269,6 +270,9 @@ func (w *World) behind() (string, error) {
 	}
 	if flow, parked := w.see.waiting(); parked {
 		return fmt.Sprintf("an event of flow %q is parked", flow), nil
+	}
+	if d, pending := w.see.pending(until); pending {
+		return fmt.Sprintf("deadline %q of flow %q is pending", d.name, d.flow), nil
 	}
 	return "", nil
 }

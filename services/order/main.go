@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	svc, handler := service.New()
+	svc, handler := service.New(service.Patience)
 	svc.Add(choreo.HTTP{Addr: cmp.Or(os.Getenv("HTTP_ADDR"), ":8080"), Handler: handler})
 	choreo.Main(svc, tracing("order"))
 }

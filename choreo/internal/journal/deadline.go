@@ -175,19 +175,25 @@ func (s *Store) Pending() map[string]int {
 // Flow is the flow of a change, in the Store's own text: for whoever keeps it.
 func (c Change) Flow() string { return c.flow }
 
-// ReadDeadline is the status of a deadline by a record of the journal, for whoever
-// has no Store: ok is false for other records, and for what cannot be read.
-func ReadDeadline(rec *kgo.Record) (flow, name string, status DeadlineStatus, ok bool) {
+// ReadDeadline is how a deadline stands by a record of the journal, for whoever has
+// no Store. Of a pending one it has the times alone. ok is false for other records,
+// and for what cannot be read.
+func ReadDeadline(rec *kgo.Record) (flow string, d Deadline, ok bool) {
 	cut := bytes.LastIndexByte(rec.Key, 0)
 	if cut < 0 {
-		return "", "", 0, false
+		return "", d, false
 	}
-	slot, is := strings.CutPrefix(string(rec.Key[cut+1:]), wordDeadline)
+	name, is := strings.CutPrefix(string(rec.Key[cut+1:]), wordDeadline)
 	body, problem := checkVersion(rec.Value)
-	if !is || problem != "" || len(body) == 0 {
-		return "", "", 0, false
+	if !is || problem != "" {
+		return "", d, false
 	}
-	return string(rec.Key[:cut]), slot, DeadlineStatus(body[0]), true
+	r := &reader[[]byte]{rest: body}
+	d.Name, d.Status = name, DeadlineStatus(r.byte())
+	if d.Status == Pending {
+		d.Set, d.Within = r.time(), r.wait()
+	}
+	return string(rec.Key[:cut]), d, !r.bad
 }
 
 func appendTime(b []byte, t time.Time) []byte {

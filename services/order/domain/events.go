@@ -12,6 +12,11 @@ type (
 		OrderID  string `json:"orderId"`
 		ParcelID string `json:"parcelId"`
 	}
+	// Expired asks for the end of an order that has not ended in time. Whether it
+	// ends by that is for others to say.
+	Expired struct {
+		OrderID string `json:"orderId"`
+	}
 	// Cancelled says that the order was given up and no money is held: the flow
 	// failed.
 	Cancelled struct {

@@ -14,6 +14,7 @@ const (
 	StatusAuthorized Status = "authorized"
 	StatusDeclined   Status = "declined"
 	StatusVoiding    Status = "voiding" // it is not known whether money is held; it is being found out
+	StatusExpired    Status = "expired" // it takes too long; if nothing is shipped yet, nothing will be
 	StatusShipped    Status = "shipped"
 	StatusRefunding  Status = "refunding" // it cannot be shipped, and the money goes back
 	StatusRefunded   Status = "refunded"
@@ -24,7 +25,7 @@ const (
 
 // order of the statuses in a history.
 var sequence = []Status{
-	StatusPlaced, StatusAuthorized, StatusDeclined, StatusVoiding, StatusShipped, StatusRefunding,
+	StatusPlaced, StatusAuthorized, StatusDeclined, StatusVoiding, StatusExpired, StatusShipped, StatusRefunding,
 	StatusRefunded, StatusVoided, StatusConfirmed, StatusCancelled,
 }
 
@@ -75,6 +76,12 @@ func (o *Order) Authorize(a PaymentAuthorized) { o.note(StatusAuthorized, a.Auth
 
 // PaymentUnavailable notes that it must be found out whether money is held.
 func (o *Order) PaymentUnavailable(u PaymentUnavailable) { o.note(StatusVoiding, u.Reason) }
+
+// Expired is what is said of an order that has not ended in time.
+func (p Placed) Expired() Expired { return Expired{OrderID: p.OrderID} }
+
+// Expire notes that the order takes too long.
+func (o *Order) Expire(Expired) { o.note(StatusExpired, "") }
 
 // NotShipped notes that the money will be given back.
 func (o *Order) NotShipped(f ShipmentFailed) { o.note(StatusRefunding, f.Reason) }

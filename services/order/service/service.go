@@ -6,6 +6,7 @@ package service
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/services/order/domain"
@@ -14,6 +15,7 @@ import (
 var (
 	placed    = choreo.Event[domain.Placed]{Type: "com.example.order.placed.v1", Topic: "orders"}
 	confirmed = choreo.Event[domain.Confirmed]{Type: "com.example.order.confirmed.v1", Topic: "orders", Outcome: choreo.Succeeded}
+	expired   = choreo.Event[domain.Expired]{Type: "com.example.order.expired.v1", Topic: "orders"}
 	cancelled = choreo.Event[domain.Cancelled]{Type: "com.example.order.cancelled.v1", Topic: "orders", Outcome: choreo.Failed}
 
 	authorized  = choreo.Event[domain.PaymentAuthorized]{Type: "com.example.payment.authorized.v1", Topic: "payments"}
@@ -26,12 +28,19 @@ var (
 	shipmentFailed = choreo.Event[domain.ShipmentFailed]{Type: "com.example.shipment.failed.v1", Topic: "shipments"}
 )
 
+// Patience is how long an order may take until it is asked to end.
+const Patience = 15 * time.Minute
+
 // New declares the service and returns it with the handler of its HTTP
 // interface, which works while the service runs.
-func New() (*choreo.Service, http.Handler) {
+//
+// An order that has not ended in time has expired. To say so is a request: the
+// service whose work ends it, shipping, decides. It may be done already.
+func New(patience time.Duration) (*choreo.Service, http.Handler) {
 	orders := &choreo.State[domain.Order]{Name: "order", When: []choreo.Transition[domain.Order]{
 		choreo.When(placed, (*domain.Order).Place),
 		choreo.When(authorized, (*domain.Order).Authorize),
+		choreo.When(expired, (*domain.Order).Expire),
 		choreo.When(unavailable, (*domain.Order).PaymentUnavailable),
 		choreo.When(shipmentFailed, (*domain.Order).NotShipped),
 		choreo.Then(shipped, (*domain.Order).Ship, confirmed),
@@ -45,6 +54,11 @@ func New() (*choreo.Service, http.Handler) {
 		choreo.Topic{Name: "shipments", Partitions: 8},
 		choreo.Starts(placed),
 		orders,
+		choreo.Deadline[domain.Placed, domain.Expired]{
+			Name: "outcome-in-time", After: placed, Within: choreo.Fixed[domain.Placed](patience), Unless: choreo.Events{confirmed, cancelled},
+			Do:   func(_ context.Context, p domain.Placed) (domain.Expired, error) { return p.Expired(), nil },
+			Emit: expired,
+		},
 	)
 	return svc, newHandler(orders, flows{svc})
 }

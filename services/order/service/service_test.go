@@ -7,20 +7,21 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/choreography-go/choreography/choreo/choreotest"
 	"github.com/choreography-go/choreography/services/order/domain"
 )
 
 func TestDeclarationIsValid(t *testing.T) {
-	svc, _ := New()
+	svc, _ := New(Patience)
 	if err := svc.Validate(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestHandlerBeforeTheServiceRuns(t *testing.T) {
-	_, h := New()
+	_, h := New(Patience)
 	wantProblem(t, post(h, order, "Idempotency-Key", "k1"), http.StatusServiceUnavailable)
 	wantProblem(t, get(h, "/orders/x"), http.StatusServiceUnavailable)
 }
@@ -57,7 +58,7 @@ func history(t *testing.T, h http.Handler, id string) (all []domain.Status) {
 }
 
 func TestOrderIsConfirmed(t *testing.T) {
-	svc, h := New()
+	svc, h := New(Patience)
 	s := choreotest.Start(t, svc)
 	id := place(t, s, h)
 	s.Publish(id, authorized.New(domain.PaymentAuthorized{AuthorizationID: "hold-1"}))
@@ -73,7 +74,7 @@ func TestOrderIsConfirmed(t *testing.T) {
 }
 
 func TestOrderIsCancelled(t *testing.T) {
-	svc, h := New()
+	svc, h := New(Patience)
 	s := choreotest.Start(t, svc)
 	id := place(t, s, h)
 	s.Publish(id, declined.New(domain.PaymentDeclined{OrderID: id, Reason: "over limit"}))
@@ -82,9 +83,34 @@ func TestOrderIsCancelled(t *testing.T) {
 	s.ExpectNothingMore(id)
 }
 
+// An order that takes too long has expired, once, and ends as others decide.
+func TestOrderExpires(t *testing.T) {
+	svc, h := New(200 * time.Millisecond)
+	s := choreotest.Start(t, svc)
+	id := place(t, s, h)
+	s.Publish(id, authorized.New(domain.PaymentAuthorized{AuthorizationID: "hold-1"}))
+	s.Expect(id, expired.New(domain.Expired{OrderID: id}))
+	s.Publish(id, shipped.New(domain.Shipped{OrderID: id, ParcelID: "parcel-1"}))
+	s.Expect(id, confirmed.New(domain.Confirmed{OrderID: id, ParcelID: "parcel-1"}))
+	s.ExpectNothingMore(id)
+	if got, want := history(t, h, id), []domain.Status{"placed", "authorized", "expired", "shipped", "confirmed"}; !slices.Equal(got, want) {
+		t.Errorf("history %q, want %q", got, want)
+	}
+}
+
+func TestOrderThatEndsDoesNotExpire(t *testing.T) {
+	svc, h := New(Patience)
+	s := choreotest.Start(t, svc)
+	id := place(t, s, h)
+	s.ExpectDeadline(id, "outcome-in-time", choreotest.DeadlinePending)
+	s.Publish(id, declined.New(domain.PaymentDeclined{OrderID: id, Reason: "over limit"}))
+	s.Expect(id, cancelled.New(domain.Cancelled{OrderID: id, Reason: "over limit"}))
+	s.ExpectDeadline(id, "outcome-in-time", choreotest.DeadlineMet)
+}
+
 // The order of this end is the other way round: the refund is heard first.
 func TestOrderIsCancelledByARefundHeardBeforeItsReason(t *testing.T) {
-	svc, h := New()
+	svc, h := New(Patience)
 	s := choreotest.Start(t, svc)
 	id := place(t, s, h)
 	s.Publish(id, refunded.New(domain.PaymentRefunded{OrderID: id, Reason: "not served"}))
@@ -98,7 +124,7 @@ func TestOrderIsCancelledByARefundHeardBeforeItsReason(t *testing.T) {
 
 // Whoever sends an order again, at once or later, has ordered once.
 func TestOrderIsPlacedOnceUnderItsKey(t *testing.T) {
-	svc, h := New()
+	svc, h := New(Patience)
 	s := choreotest.Start(t, svc)
 	id := svc.FlowOf("k1")
 	other := strings.Replace(order, "1999", "2999", 1)

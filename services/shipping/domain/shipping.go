@@ -11,12 +11,18 @@ import (
 	"strings"
 )
 
-// PaymentAuthorized is what the shipping service hears: its own view, only the
-// fields that it needs.
-type PaymentAuthorized struct {
-	OrderID string  `json:"orderId"`
-	Address Address `json:"address"`
-}
+// What the shipping service hears: its own view, only the fields that it needs.
+type (
+	// PaymentAuthorized says that the parcel is paid for.
+	PaymentAuthorized struct {
+		OrderID string  `json:"orderId"`
+		Address Address `json:"address"`
+	}
+	// OrderExpired asks not to ship any more what is not shipped yet.
+	OrderExpired struct {
+		OrderID string `json:"orderId"`
+	}
+)
 
 // Address is where a parcel goes.
 type Address struct {
@@ -42,9 +48,11 @@ type (
 )
 
 // Carrier brings parcels. A key names one wish: however often it is repeated
-// under its key, one parcel is picked up.
+// under its key, one parcel is picked up, and none once it was called off, also if
+// the carrier had not heard of it.
 type Carrier interface {
 	PickUp(ctx context.Context, key string, to Address) (parcelID string, err error)
+	CallOff(ctx context.Context, key string) error
 }
 
 // Area is where a carrier goes: the postcodes that it does not serve, by the
@@ -92,6 +100,15 @@ func (s *Shipping) Ship(ctx context.Context, key string, p PaymentAuthorized) (S
 	return Shipped{OrderID: p.OrderID, ParcelID: id}, nil
 }
 
+// CallOff sees to it that no parcel is picked up, when it is not known whether the
+// carrier has heard the wish.
+func (s *Shipping) CallOff(ctx context.Context, key string, p PaymentAuthorized) error {
+	if err := s.Carrier.CallOff(ctx, key); err != nil {
+		return fmt.Errorf("call the parcel of order %q off: %w", p.OrderID, err)
+	}
+	return nil
+}
+
 // PaperCarrier is a Carrier on paper, in the place of a parcel service. It
 // derives parcel ids from keys, so it need not remember a wish to answer it
 // the same again.
@@ -102,3 +119,6 @@ func (PaperCarrier) PickUp(_ context.Context, key string, _ Address) (string, er
 	sum := sha256.Sum256([]byte(key))
 	return "parcel-" + hex.EncodeToString(sum[:12]), nil
 }
+
+// CallOff implements [Carrier]. On paper nothing is on its way.
+func (PaperCarrier) CallOff(context.Context, string) error { return nil }

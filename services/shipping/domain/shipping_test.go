@@ -61,6 +61,7 @@ type onStrike struct{}
 var errStrike = errors.New("on strike")
 
 func (onStrike) PickUp(context.Context, string, Address) (string, error) { return "", errStrike }
+func (onStrike) CallOff(context.Context, string) error                   { return errStrike }
 
 func TestStrikeIsNoRefusal(t *testing.T) {
 	s := Shipping{DefaultArea(), onStrike{}}

@@ -24,12 +24,26 @@ type van struct {
 	mu   sync.Mutex
 	keys []string
 	lost int
+	off  []string // keys that were called off
+
+	asked chan struct{} // has a value once the carrier was asked; nil: nobody wants to know
+}
+
+func (v *van) CallOff(_ context.Context, key string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.off = append(v.off, key)
+	return nil
 }
 
 func (v *van) PickUp(ctx context.Context, key string, to domain.Address) (string, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.keys = append(v.keys, key)
+	select {
+	case v.asked <- struct{}{}:
+	default:
+	}
 	if len(v.keys) <= v.lost {
 		return "", errors.New("connection reset")
 	}
@@ -65,5 +79,45 @@ func TestAddressThatIsNotServed(t *testing.T) {
 	s.ExpectNothingMore("o1")
 	if len(v.keys) != 0 {
 		t.Errorf("the carrier was asked: %q", v.keys)
+	}
+}
+
+// What expires before it is paid for is never shipped, and what is shipped is
+// not called back.
+func TestAnExpiryIsDecided(t *testing.T) {
+	v := &van{}
+	s := choreotest.Start(t, New(&domain.Shipping{Area: domain.DefaultArea(), Carrier: v}))
+	failed := shipmentFailed.New(domain.ShipmentFailed{OrderID: "o1", Reason: "not shipped in time"})
+	s.Publish("o1", orderExpired.New(domain.OrderExpired{OrderID: "o1"}))
+	s.Expect("o1", failed)
+	s.Publish("o1", authorized.New(paid("AT")))
+	s.ExpectNothingMore("o1")
+	s.Publish("o2", authorized.New(paid("AT")))
+	s.ExpectTypes("o2", shipped.Type)
+	s.Publish("o2", orderExpired.New(domain.OrderExpired{OrderID: "o2"}))
+	s.ExpectNothingMore("o2")
+	s.Publish("o3", authorized.New(paid("FR")))
+	s.ExpectTypes("o3", shipmentFailed.Type)
+	s.Publish("o3", orderExpired.New(domain.OrderExpired{OrderID: "o3"}))
+	s.ExpectNothingMore("o3")
+	if len(v.keys) != 1 {
+		t.Errorf("the carrier was asked %d times", len(v.keys))
+	}
+}
+
+// An order that expires while the carrier does not answer may be with it: it is
+// called off before anybody is told that it is not shipped.
+func TestAnExpiryWhileTheCarrierDoesNotAnswer(t *testing.T) {
+	v := &van{lost: 1 << 30, asked: make(chan struct{}, 1)}
+	s := choreotest.Start(t, New(&domain.Shipping{Area: domain.DefaultArea(), Carrier: v}))
+	s.Publish("o1", authorized.New(paid("AT")))
+	<-v.asked
+	s.Publish("o1", orderExpired.New(domain.OrderExpired{OrderID: "o1"}))
+	s.Expect("o1", shipmentFailed.New(domain.ShipmentFailed{OrderID: "o1", Reason: "not shipped in time"}))
+	s.ExpectNothingMore("o1")
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.off) == 0 || v.off[0] != v.keys[0] {
+		t.Errorf("called off are %q, asked for were %q", v.off, v.keys)
 	}
 }

@@ -29,7 +29,8 @@ type Order struct {
 	// Flow is the id that the order service answered with; empty if it never
 	// answered.
 	Flow string
-	// Want is what the order's content demands.
+	// Want is what the order's content demands. An order that has expired may be
+	// cancelled instead.
 	Want Outcome
 }
 
@@ -146,7 +147,8 @@ func (r *Report) judge(o Order, ids []string, flows map[string][]Event, byID map
 		r.Lacking = append(r.Lacking, lacking(o, f))
 		return
 	}
-	switch o.Want {
+	outcome := f.outcome()
+	switch outcome {
 	case WasConfirmed:
 		r.Confirmed++
 	case WasDeclined:
@@ -154,8 +156,8 @@ func (r *Report) judge(o Order, ids []string, flows map[string][]Event, byID map
 	case WasRefunded:
 		r.Refunded++
 	}
-	if r.Examples[o.Want] == nil {
-		r.Examples[o.Want] = f.events
+	if r.Examples[outcome] == nil {
+		r.Examples[outcome] = f.events
 	}
 }
 

@@ -82,6 +82,60 @@ func TestRightHistoriesAreCounted(t *testing.T) {
 	})
 }
 
+// An order that has expired ends by what shipping decides: it is shipped all the
+// same, or given up, whether it was paid before, after that, or never.
+func TestExpiredOrders(t *testing.T) {
+	expired := func(h history) history {
+		h = h.then(Expired)
+		h.events[len(h.events)-1].Causes = []string{h.events[0].ID}
+		return h
+	}
+	because := func(h history, eventType, cause string) history {
+		h = h.then(eventType)
+		for _, e := range h.events {
+			if e.Type == cause {
+				h.events[len(h.events)-1].Causes = []string{e.ID}
+			}
+		}
+		return h
+	}
+	start := history{flow: "flow-0", ref: "ref-0"}.then(Placed)
+	for name, c := range map[string]struct {
+		h    history
+		want Outcome
+	}{
+		"shipped before it was decided": {because(because(expired(start.then(Authorized)), Shipped, Authorized), Confirmed, Shipped), WasConfirmed},
+		"given up and refunded":         {because(because(because(expired(start.then(Authorized)), ShipFailed, Expired), Refunded, ShipFailed), Cancelled, Refunded), WasRefunded},
+		"given up and never paid":       {because(because(because(expired(start), ShipFailed, Expired), Voided, ShipFailed), Cancelled, Voided), WasDeclined},
+		"declined meanwhile":            {because(because(expired(start), Declined, Placed), Cancelled, Declined), WasDeclined},
+	} {
+		o := Order{Ref: "ref-0", Flow: "flow-0", Want: WasConfirmed}
+		if name == "declined meanwhile" {
+			o.Want = WasDeclined
+		}
+		r := Judge([]Order{o}, History{Events: c.h.events})
+		got := map[Outcome]int{WasConfirmed: r.Confirmed, WasDeclined: r.Declined, WasRefunded: r.Refunded}
+		if len(r.Violations) > 0 || got[c.want] != 1 || len(r.Examples[c.want]) == 0 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	for name, c := range map[string]struct {
+		h    history
+		rule string
+	}{
+		"refunded because of the expiry": {because(because(expired(start.then(Authorized)), Refunded, Expired), Cancelled, Refunded), ruleExpired},
+		"cancelled without a decision":   {because(expired(start), Cancelled, Expired), ruleExpired},
+		"shipped and voided":             {because(because(because(expired(start.then(Authorized)), Shipped, Authorized), Voided, Placed), Confirmed, Shipped), ruleNeverBoth},
+		"voided without an expiry":       {because(because(start, Voided, Placed), Cancelled, Voided), ruleKnown},
+		"expired twice":                  {because(expired(expired(start)), Cancelled, Expired), ruleOnce},
+	} {
+		r := Judge([]Order{{Ref: "ref-0", Flow: "flow-0", Want: WasConfirmed}}, History{Events: c.h.events})
+		if !slices.ContainsFunc(r.Violations, func(v Violation) bool { return v.Rule == c.rule }) {
+			t.Errorf("%s: nobody says %s: %+v", name, c.rule, r.Violations)
+		}
+	}
+}
+
 func TestUnfinished(t *testing.T) {
 	o, events := right(0, WasRefunded)
 	never := Order{Ref: "ref-9", Want: WasConfirmed}
@@ -165,7 +219,7 @@ var violations = []violation{
 	{ruleOnce, "failed twice", WasRefunded, func(s *spoilt) { s.say(ShipFailed, Authorized) }, nil},
 	{ruleOnce, "refunded twice", WasRefunded, func(s *spoilt) { s.say(Refunded, ShipFailed) }, []string{ruleFailed}},
 	{ruleKnown, "an unknown type", WasConfirmed, func(s *spoilt) {
-		s.say(Authorized, Placed).Type = "com.example.payment.voided.v1"
+		s.say(Authorized, Placed).Type = "com.example.payment.unavailable.v1"
 	}, nil},
 	{ruleConfirmed, "confirmed without a shipment", WasConfirmed, func(s *spoilt) {
 		s.drop(Shipped)
@@ -204,6 +258,10 @@ var violations = []violation{
 		s.drop(Authorized)
 		s.get(ShipFailed).Causes = []string{s.get(Placed).ID}
 	}, nil},
+	{ruleExpired, "given up because of the expiry itself", WasDeclined, func(s *spoilt) {
+		s.say(Expired, Placed)
+		s.get(Cancelled).Causes = append(s.get(Cancelled).Causes, s.get(Expired).ID)
+	}, []string{ruleEffects, rulePast}},
 	{ruleNeverBoth, "shipped and refunded", WasConfirmed, func(s *spoilt) { s.say(Refunded, Shipped) }, []string{ruleRefund}},
 	{ruleNeverBoth, "shipped and failed", WasConfirmed, func(s *spoilt) { s.say(ShipFailed, Authorized) }, []string{ruleFailed}},
 	{ruleNeverBoth, "shipped and refunded, unfinished", WasConfirmed, func(s *spoilt) {

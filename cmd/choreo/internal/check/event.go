@@ -23,9 +23,11 @@ const (
 	Placed     = "com.example.order.placed.v1"
 	Confirmed  = "com.example.order.confirmed.v1"
 	Cancelled  = "com.example.order.cancelled.v1"
+	Expired    = "com.example.order.expired.v1"
 	Authorized = "com.example.payment.authorized.v1"
 	Declined   = "com.example.payment.declined.v1"
 	Refunded   = "com.example.payment.refunded.v1"
+	Voided     = "com.example.payment.voided.v1"
 	Shipped    = "com.example.shipment.shipped.v1"
 	ShipFailed = "com.example.shipment.failed.v1"
 )

@@ -1,6 +1,9 @@
 package check
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Names of the rules.
 const (
@@ -15,6 +18,7 @@ const (
 	ruleFailed     = "failed-is-refunded"
 	ruleRefund     = "refund-has-reason"
 	ruleNeverBoth  = "never-shipped-and-refunded"
+	ruleExpired    = "expiry-is-decided"
 	ruleIDs        = "ids"
 	ruleCauses     = "causes"
 	ruleKeys       = "keys"
@@ -52,13 +56,14 @@ var flowRules = []rule{
 	{ruleAnswer, "the flow that the order service answers with is that of the order", answer},
 	{ruleOneOutcome, "a flow has one outcome", oneOutcome},
 	{ruleOnce, "nothing happens twice: each type of event is at most once in a flow", once},
-	{ruleKnown, "only the types of the order flow are said", known},
+	{ruleKnown, "only the types of the order flow are said, and of those that follow an expiry only after one", known},
 	{ruleConfirmed, "confirmed if and only if shipped, and because of it", confirmed},
 	{rulePaid, "shipped only because of an authorized payment", paid},
 	{ruleDeclined, "declined: cancelled because of it, never shipped", declined},
-	{ruleFailed, "shipment failed: refunded exactly once because of it, then cancelled because of that", failed},
+	{ruleFailed, "shipment failed: refunded exactly once because of it, or never paid if it was for an expiry, then cancelled because of that", failed},
 	{ruleRefund, "refunded only because of a failed shipment, and what was authorized", refund},
 	{ruleNeverBoth, "never both shipped and refunded, nor shipped and failed", neverBoth},
+	{ruleExpired, "expired: nothing but the decision about the shipment follows from that alone, and the order ends by it", expiry},
 	{ruleCauses, "the causes of every event lead back to order.placed in the same flow; order.placed has none", causes},
 	{ruleKeys, "an event's key is its flow, and the flow's events on one topic lie on one partition", keys},
 	{rulePast, "on one partition no event precedes one that is in its causal past", pastFirst},
@@ -89,7 +94,7 @@ func oneOutcome(f *flow, _ Order, violated func(string, ...any)) {
 }
 
 func once(f *flow, _ Order, violated func(string, ...any)) {
-	for _, t := range []string{Authorized, Declined, Refunded, Shipped, ShipFailed} {
+	for _, t := range []string{Authorized, Declined, Refunded, Voided, Shipped, ShipFailed, Expired} {
 		if all := f.of(t); len(all) > 1 {
 			violated("%s is there %d times: %v", short(t), len(all), all)
 		}
@@ -99,7 +104,13 @@ func once(f *flow, _ Order, violated func(string, ...any)) {
 func known(f *flow, _ Order, violated func(string, ...any)) {
 	for _, e := range f.events {
 		switch e.Type {
-		case Placed, Confirmed, Cancelled, Authorized, Declined, Refunded, Shipped, ShipFailed:
+		case Placed, Confirmed, Cancelled, Authorized, Declined, Refunded, Shipped, ShipFailed, Expired:
+			continue
+		case Voided:
+			if f.has(Expired) {
+				continue
+			}
+			fallthrough
 		default:
 			violated("%v should not be in this flow", e)
 		}
@@ -147,7 +158,8 @@ func failed(f *flow, _ Order, violated func(string, ...any)) {
 		violated("the shipment failed, and yet %v", e)
 	}
 	refunds := f.of(Refunded)
-	if len(refunds) > 1 || len(refunds) == 0 && f.ended() {
+	never := f.has(Expired) && (f.has(Voided) || f.has(Declined))
+	if len(refunds) > 1 || len(refunds) == 0 && f.ended() && !never || len(refunds) > 0 && never {
 		violated("the shipment failed, and there are %d refunds instead of one", len(refunds))
 	}
 	if f.ended() && len(refunds) > 0 && !f.causedAny(Refunded, f.of(Cancelled)) {
@@ -158,6 +170,9 @@ func failed(f *flow, _ Order, violated func(string, ...any)) {
 func refund(f *flow, _ Order, violated func(string, ...any)) {
 	for _, e := range f.of(Refunded) {
 		for _, t := range []string{ShipFailed, Authorized} {
+			if t == Authorized && f.has(Expired) && f.has(Authorized) {
+				continue // the expiry, which nobody has paid for, is the cause of the failure
+			}
 			if !f.caused(t, e) {
 				violated("%v is not caused by %s", e, short(t))
 			}
@@ -166,10 +181,23 @@ func refund(f *flow, _ Order, violated func(string, ...any)) {
 }
 
 func neverBoth(f *flow, _ Order, violated func(string, ...any)) {
-	for _, t := range []string{Refunded, ShipFailed} {
+	for _, t := range []string{Refunded, Voided, ShipFailed} {
 		if f.has(Shipped) && f.has(t) {
 			violated("both %s and %s", short(Shipped), short(t))
 		}
+	}
+}
+
+func expiry(f *flow, _ Order, violated func(string, ...any)) {
+	for _, x := range f.of(Expired) {
+		for _, e := range f.events {
+			if e.Type != ShipFailed && slices.Contains(e.Causes, x.ID) {
+				violated("%v follows from %v, which only asks for a decision", e, x)
+			}
+		}
+	}
+	if f.has(Expired) && f.ended() && !f.has(Shipped) && !f.has(ShipFailed) && !f.has(Declined) {
+		violated("it has expired, and nobody has decided that")
 	}
 }
 
@@ -252,20 +280,25 @@ func wanted(f *flow, o Order, violated func(string, ...any)) {
 	if !f.ended() {
 		return
 	}
-	var got Outcome
-	switch {
-	case f.has(Confirmed):
-		got = WasConfirmed
-	case f.has(Declined):
-		got = WasDeclined
-	case f.has(Refunded):
-		got = WasRefunded
-	default:
-		got = "cancelled without a decline or a refund"
-	}
-	if got != o.Want {
+	got := f.outcome()
+	if given := f.has(Expired) && (got == WasRefunded || got == WasDeclined); got != o.Want && !given {
 		violated("the order was %s; by its content it should be %s", got, o.Want)
 	}
+}
+
+// outcome is how an ended flow has ended.
+func (f *flow) outcome() Outcome {
+	switch {
+	case f.has(Confirmed):
+		return WasConfirmed
+	case f.has(Declined):
+		return WasDeclined
+	case f.has(Refunded):
+		return WasRefunded
+	case f.has(Voided):
+		return WasDeclined // it was never paid
+	}
+	return "cancelled without a decline or a refund"
 }
 
 // causedAny reports whether there are events, and each has one of the type in
