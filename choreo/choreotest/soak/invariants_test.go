@@ -57,7 +57,7 @@ var topics = func() map[string]string {
 	all := map[string]string{}
 	for _, e := range []choreo.Event[item]{
 		begun, greeted, sent, recalled, finished, relayed, relayedRecall, relayedEnd, tallied, echoed, did, refused, gaveUp, undone, dropped, counted,
-		shipped, unshipped, balanced, ended,
+		shipped, unshipped, balanced, ended, lapsed,
 	} {
 		all[e.Type] = e.Topic
 	}
@@ -101,6 +101,22 @@ func TestEveryLossDoublingAndExchangeIsFound(t *testing.T) {
 			swapped := slices.Clone(all)
 			swapped[i], swapped[i+1] = swapped[i+1], swapped[i]
 			found("has changed places with the next", swapped)
+		}
+	}
+}
+
+func TestADeadlineThatFiresWronglyIsFound(t *testing.T) {
+	fired := append(whole(), one(lapsed, 1))
+	if names := broken(committed(t, fired)); len(names) > 0 {
+		t.Errorf("it has fired as it should: %v", names)
+	}
+	for name, events := range map[string][]choreo.Emission{
+		"twice":                 append(fired, one(lapsed, 1)),
+		"for another event":     append(whole(), one(lapsed, 2)),
+		"of a flow without any": {one(begun, 0), one(greeted, 0), one(finished, 1), one(relayedEnd, 1), one(counted, 1), one(balanced, 1), one(ended, 1), one(lapsed, 1)},
+	} {
+		if names := broken(committed(t, events)); !slices.Contains(names, "a deadline fires at most once, for what has set it, and never once it is met") {
+			t.Errorf("nobody notices that it has fired %s: %v", name, names)
 		}
 	}
 }

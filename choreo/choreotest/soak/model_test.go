@@ -170,6 +170,16 @@ func invariants() []choreotest.Invariant {
 			}
 			return equal(shipped.Topic, only(t[shipped.Topic], shipped, unshipped), want)
 		}),
+		over("a deadline fires at most once, for what has set it, and never once it is met", func(t topicsOf) error {
+			heard := only(t[relayed.Topic], relayed, relayedRecall, relayedEnd)
+			if len(t[lapsed.Topic]) == 0 {
+				return nil // the journal tells whether it was met
+			}
+			if len(heard) == 0 || heard[0].Type != relayed.Type {
+				return fmt.Errorf("%v is said, though the first that was heard of %v did not set the deadline", t[lapsed.Topic], heard)
+			}
+			return equal(lapsed.Topic, t[lapsed.Topic], retyped(heard[:1], relayed, lapsed))
+		}),
 		over("a flow ends once", func(t topicsOf) error {
 			return equal(ended.Topic, only(t[ended.Topic], ended), retyped(t[counted.Topic], counted, ended))
 		}),

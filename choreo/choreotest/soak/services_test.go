@@ -48,6 +48,8 @@ var (
 	dropped = choreo.Event[item]{Type: "soak.dropped", Topic: "soak.work"}
 	counted = choreo.Event[item]{Type: "soak.counted", Topic: "soak.work"}
 
+	lapsed = choreo.Event[item]{Type: "soak.lapsed", Topic: "soak.lapsed"}
+
 	shipped   = choreo.Event[item]{Type: "soak.shipped", Topic: "soak.shipment"}
 	unshipped = choreo.Event[item]{Type: "soak.unshipped", Topic: "soak.shipment"}
 	balanced  = choreo.Event[item]{Type: "soak.balanced", Topic: "soak.shipment"}
@@ -120,6 +122,10 @@ func worker() *choreo.Service {
 				}),
 			Cancel: []choreo.Cancellation{choreo.CancelOn(relayedRecall, func(x item) item { return x }, dropped)},
 			Retry:  choreo.Retry{Attempts: 6, InPlace: 2, First: 50 * time.Millisecond, Max: time.Second},
+		},
+		choreo.Deadline[item, item]{
+			Name: "wait", After: relayed, Unless: choreo.Events{relayedRecall, relayedEnd}, Emit: lapsed, Do: later(same), Retry: patient,
+			Within: choreo.Per(func(x item) time.Duration { return time.Duration(1+x.N%20) * time.Second }),
 		},
 		&choreo.State[item]{Name: "ledger", When: []choreo.Transition[item]{
 			choreo.When(relayed, func(s *item, x item) { s.Seen = append(s.Seen, x.N) }),
