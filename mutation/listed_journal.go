@@ -64,7 +64,7 @@ var journalMutants = []Mutant{
 	},
 	{
 		Name: "records under earlier names stay behind", File: expiryFile,
-		Old: `for _, earlier := range s.names.former[i.name] {`, New: `for _, earlier := range s.names.former[i.name][:0] {`,
+		Old: `for _, earlier := range s.names.earlier(i) {`, New: `for _, earlier := range s.names.former[i.name][:0] {`,
 		Breaks: "a dropped flow does not come back at the next restore", By: journal("TestFormerly"),
 	},
 	{
