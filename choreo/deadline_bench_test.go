@@ -31,7 +31,9 @@ func BenchmarkDeadlinesFire(b *testing.B) {
 		brokers = c.ListenAddrs()
 	}
 	cfg := configFor(brokers, "a")
-	service := func() *choreo.Service { return choreo.NewService("worker", choreo.Tasks(8), (&worker{}).waits(time.Minute)) }
+	service := func() *choreo.Service {
+		return choreo.NewService("worker", choreo.Tasks(8), (&worker{}).waits(time.Minute))
+	}
 	run := func() (reg *prometheus.Registry, stop func()) {
 		svc, own := service(), cfg
 		own.Registerer = prometheus.NewRegistry()
