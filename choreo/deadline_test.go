@@ -297,16 +297,18 @@ func TestDeadlinesOutliveAKill(t *testing.T) {
 	first := runProcess(t, svc, brokers)
 	l := listen(t, brokers, "work")
 	began := time.Now()
-	for flow, in := range map[string]string{"fired": "1ms", "overdue": "600ms", "later": "3s", "met": "600ms"} {
+	for flow, in := range map[string]string{"fired": "1ms", "overdue": "1500ms", "later": "4s", "met": "1500ms"} {
 		l.say(svc, flow, jobGiven.New(job{flow, in}))
 	}
 	if said, _ := l.hear(1); said[0].CorrelationID != "fired" {
 		t.Errorf("%s was the first", said[0].CorrelationID)
 	}
+	awaitGauge(t, first.reg, "choreo_deadlines_pending", "in-time", 3)
 	l.say(svc, "met", calledOff.New(calloff{"met", "x"}))
 	awaitGauge(t, first.reg, "choreo_deadlines_pending", "in-time", 2)
+	awaitGauge(t, first.reg, "choreo_in_flight_records", "", 0) // that it was met is committed
 	first.plug.pull()
-	<-time.After(time.Until(began.Add(800 * time.Millisecond))) // the time of a deadline passes while nobody runs
+	<-time.After(time.Until(began.Add(1700 * time.Millisecond))) // the time of a deadline passes while nobody runs
 	runProcess(t, service(), brokers)
 	ready := time.Now()
 	said, at := l.hear(2)
@@ -317,8 +319,8 @@ func TestDeadlinesOutliveAKill(t *testing.T) {
 	if late := at[0].Sub(ready); late > 5*time.Second {
 		t.Errorf("what was overdue has fired %v after the recovery", late)
 	}
-	if after := at[1].Sub(began); after < 3*time.Second || after > 8*time.Second {
-		t.Errorf("what was due after 3 s has fired after %v", after)
+	if after := at[1].Sub(began); after < 4*time.Second || after > 9*time.Second {
+		t.Errorf("what was due after 4 s has fired after %v", after)
 	}
 	l.say(svc, "last", jobGiven.New(job{"last", "1ms"}))
 	if said, _ := l.hear(1); said[0].CorrelationID != "last" {
