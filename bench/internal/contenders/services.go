@@ -90,7 +90,7 @@ func run(ctx context.Context, s contender.Setup, m *contender.Meter, services ..
 			// There is no setting for the records of a commit.
 			MaxInFlight: s.InFlight,
 			Registerer:  prometheus.NewRegistry(),
-			Logger:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			Logger:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		}
 		m.Commits = func() (int64, int64) { return transactions(cfg.Registerer) }
 		if err := svc.CreateTopics(ctx, cfg); err != nil {
