@@ -222,7 +222,9 @@ func TestParse(t *testing.T) {
 
 func TestBacklogsAreLongEnough(t *testing.T) {
 	t.Parallel()
-	for _, s := range []suite{usual(), quick()} {
+	onCluster := usual()
+	onCluster.cluster = true
+	for _, s := range []suite{usual(), quick(), onCluster} {
 		for _, c := range s.contenders {
 			for _, size := range append(s.sizes, 7, 5000) {
 				if n := s.backlog(c, size); n < 40 || n < int64(20*size) || n > 400_000 {

@@ -19,6 +19,7 @@ type suite struct {
 	latencies  int           // orders in a round, one at a time
 	overload   time.Duration // 0: not at all
 	share      int64         // backlogs are as long as usual, divided by it
+	cluster    bool          // there are several brokers: small commits take longer
 	budget     time.Duration // no round begins that would not fit
 	progress   io.Writer
 }
@@ -50,6 +51,9 @@ func (s suite) backlog(c measure.Contender, perCommit int) int64 {
 	case c == measure.Saga:
 		n /= 2
 	}
+	if s.cluster && perCommit > 0 && perCommit <= 10 {
+		n /= 8
+	}
 	share := s.share
 	if perCommit == 0 && c != measure.Step && c != measure.Saga {
 		share = min(share, 4) // a poll takes thousands
@@ -62,6 +66,7 @@ func (s suite) backlog(c measure.Contender, perCommit int) int64 {
 // each round begins with another one.
 func (s suite) runAll(ctx context.Context, rig *measure.Rig, results *report.Results) error {
 	began := time.Now()
+	s.cluster = rig.Brokers > 1
 	results.Asked = s.rounds
 	if s.overload > 0 {
 		s.say("overload")
