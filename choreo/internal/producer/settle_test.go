@@ -216,6 +216,30 @@ func TestLeftoversEndAsTheirTransactionsEnded(t *testing.T) {
 	}
 }
 
+// An operator reads which partitions were left open, and what became of them.
+func TestLeftoversAreTold(t *testing.T) {
+	for _, tc := range []struct {
+		state, committed string
+		epoch            int32
+	}{{"CompleteCommit", "committed=true", 8}, {"CompleteAbort", "committed=false", 7}} {
+		var said strings.Builder
+		l := leftovers("out")
+		l.Log = slog.New(slog.NewTextHandler(&said, nil))
+		s := &script{answers: []answer{
+			{state: tc.state, epoch: 9}, {id: 7, epoch: 10}, {}, {open: []active{{"out", 1, 7, tc.epoch, 55}}}, {}, {}, {id: 7, epoch: 12},
+		}}
+		if tc.state == "CompleteAbort" {
+			s.answers = slices.Delete(s.answers, 5, 6) // nothing is committed
+		}
+		if err := l.End(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if got := said.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, tc.committed) || !strings.Contains(got, "out") {
+			t.Errorf("%s: said %q, want one line with %s", tc.state, got, tc.committed)
+		}
+	}
+}
+
 // Whatever fails ends the attempt. The next one does not ask again how the last
 // transaction ended.
 func TestLeftoversAreEndedAgainAfterAFailure(t *testing.T) {
