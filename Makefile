@@ -82,7 +82,7 @@ directed:
 bench:
 	@mkdir -p $(BIN)
 	@$(GO) build -o $(BIN)/ ./bench ./choreo/internal/rawpipeline
-	@$(BIN)/bench -brokers='$(KAFKA_BROKERS)' -dir=$(BENCH_DIR) -command='make bench KAFKA_BROKERS=…' \
+	@$(BIN)/bench -brokers='$(KAFKA_BROKERS)' -dir=$(BENCH_DIR) -command='make bench KAFKA_BROKERS=…$(if $(BENCH_FLAGS), BENCH_FLAGS="$(BENCH_FLAGS)")' \
 		$(if $(filter-out 0,$(QUICK)),-quick,-page=docs/benchmarks.md) $(if $(OUTPUT),-output=$(OUTPUT)) $(BENCH_FLAGS)
 
 ## mutants: break the core on purpose, line by line: which tests notice? Goes on where it was interrupted
