@@ -1,6 +1,7 @@
 // Package journal keeps what one task remembers of its flows: which runs of a
 // step were made, which steps are cancelled, the state of each flow, which events
-// were seen, which deadlines are pending, and which inputs were begun.
+// were seen, which deadlines are pending, which joins wait for another event, and
+// which inputs were begun.
 //
 // It owns the memory of one task, the keys and values of the journal's records,
 // the fold that turns records back into memory, and the rule by which flows
@@ -19,6 +20,7 @@
 //	seen                         events seen by reactions that run once, and starts
 //	parked/<place>               an event in the queue of its key, as it was read
 //	deadline/<name>              a deadline: pending, met or fired
+//	join/<step>                  what has come of the events that a step joins
 //	retry                        how far the attempts on the queue's head have come
 //	input/<topic>/<partition>    of no flow: the input was begun, and its topic id
 //

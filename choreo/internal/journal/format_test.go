@@ -67,6 +67,18 @@ func TestFormatStaysAsItIs(t *testing.T) {
 				"01" + "00" + "0af7651916cd43dd8448eb211c80319c" + "b7ad6b7169203331" + "01" + "00"},
 		{"deadline met", must(s.PutDeadline("f", Deadline{Name: "payment", Status: Met, Set: start}, start)), "f\x00deadline/payment", "01" + "02"},
 		{"deadline fired", must(s.PutDeadline("f", Deadline{Name: "reply", Status: Fired}, start)), "f\x00deadline/reply", "01" + "03"},
+		{"join that waits", must(s.PutJoin("f", Join{Step: "ship", Status: JoinWaiting, Halves: []Half{{
+			Event: Event{Source: "shop", ID: "e-1", Type: "placed", ContentType: "application/json", Data: []byte("{}")},
+			Heard: time.UnixMilli(300), Hops: 3, Time: time.Unix(0, 4), Started: time.Unix(0, 0), TraceParent: "00-a", TraceState: "b",
+		}}}, start)), "f\x00join/ship",
+			"01" + "01" + "ac02" + "01" +
+				"0873686f70" + "06652d31" + "0c706c61636564" + "206170706c69636174696f6e2f6a736f6e" + "037b7d" +
+				"ac02" + "03" + "05" + "01" + "000830302d61" + "0262"},
+		{"join that is done", must(s.PutJoin("f", Join{Step: "ship", Status: JoinDone, Halves: []Half{
+			{Event: Event{ID: "1"}, Heard: time.UnixMilli(2)}, {Event: Event{ID: "2"}, Heard: time.UnixMilli(1)},
+		}}, start)), "f\x00join/ship",
+			"01" + "02" + "01" + "02" + "00" + "0231" + "00" + "00" + "00" + "02" + "00" + "00" + "00" + "0000" + "00" +
+				"00" + "0232" + "00" + "00" + "00" + "01" + "00" + "00" + "00" + "0000" + "00"},
 		{"input", s.PutBegun("or/ders", 7, TopicID{0xab}), "\x00input/or/ders/7",
 			"01" + "ab" + strings.Repeat("00", 15)},
 	} {
@@ -119,7 +131,7 @@ func TestWhatCannotBeReadStopsTheTask(t *testing.T) {
 		{"input without partition", "\x00input/orders/x", make([]byte, 17), new(*FormatError), []string{"names no input"}},
 		{"input written otherwise", "\x00input/orders/01", make([]byte, 17), new(*FormatError), []string{"names no input"}},
 		{"input cut short", "\x00input/orders/1", []byte{1, 2}, new(*FormatError), []string{"damaged"}},
-		{"later kind of slot", "f\x00join/1", good, new(*UnknownSlotError), []string{`slot "join/1"`, "newer"}},
+		{"later kind of slot", "f\x00lease/1", good, new(*UnknownSlotError), []string{`slot "lease/1"`, "newer"}},
 		{"parked at no place", "f\x00parked/1", good, new(*FormatError), []string{"names no place"}},
 		{"parked at a place written otherwise", "f\x00parked/00000000FFFFFFFF", good, new(*FormatError), []string{"names no place"}},
 		{"parked at a place too long", "f\x00parked/0000000100000000f", good, new(*FormatError), []string{"names no place"}},
@@ -137,8 +149,14 @@ func TestWhatCannotBeReadStopsTheTask(t *testing.T) {
 		{"deadline that is met, and more", "f\x00deadline/payment", []byte{1, 2, 0}, new(*FormatError), []string{"damaged"}},
 		{"deadline in 100,000 years", "f\x00deadline/payment", pendingValue(maxMillis+1, 1), new(*FormatError), []string{"damaged"}},
 		{"deadline that waits too long", "f\x00deadline/payment", pendingValue(1, maxWait+1), new(*FormatError), []string{"damaged"}},
+		{"join of an unknown step", "f\x00join/bill", []byte{1, 1, 0, 1}, new(*UnknownNameError), []string{`step "bill"`, "Formerly"}},
+		{"join of a newer version", "f\x00join/ship", []byte{2, 1, 0, 1}, new(*FormatError), []string{"version 2 is newer than 1"}},
+		{"join with a status of a later version", "f\x00join/ship", joinValue(byte(joinStatuses), 1), new(*FormatError), []string{"damaged"}},
+		{"join without a status", "f\x00join/ship", joinValue(0, 1), new(*FormatError), []string{"damaged"}},
+		{"join without halves", "f\x00join/ship", []byte{1, 1, 0, 0}, new(*FormatError), []string{"damaged"}},
+		{"join of more halves than there are", "f\x00join/ship", joinValue(1, 2), new(*FormatError), []string{"damaged"}},
 		{"unknown state", "f\x00state/cart", good, new(*UnknownNameError), []string{`state "cart"`}},
-		{"hostile flow", hostile + "\x00join/1", good, new(*UnknownSlotError), []string{`"a\nlevel=ERROR msg=\"forged\" xxx`, "bytes)"}},
+		{"hostile flow", hostile + "\x00lease/1", good, new(*UnknownSlotError), []string{`"a\nlevel=ERROR msg=\"forged\" xxx`, "bytes)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := New(config())
@@ -182,6 +200,9 @@ func TestDamageIsFoundEverywhere(t *testing.T) {
 		}}, start)),
 		s.PutRetry("f", Retry{Seq: 300, Attempts: 300, Began: start, Next: start, Error: "no"}, start),
 		must(s.PutDeadline("f", Deadline{Name: "payment", Status: Pending, Set: start, Within: time.Hour, After: event, Time: start, TraceParent: "00"}, start)),
+		must(s.PutJoin("f", Join{Step: "ship", Status: JoinWaiting, Halves: []Half{
+			{Event: event, Heard: start, Hops: 300, Time: start, TraceParent: "00"}, {Event: event, TraceParent: traceParents[1], TraceState: "x"},
+		}}, start)),
 	} {
 		for cut := range c.Value {
 			for _, tail := range [][]byte{{}, bytes.Repeat([]byte{0xff}, 9), append(bytes.Repeat([]byte{0xff}, 9), 1)} {
@@ -208,7 +229,7 @@ func TestAReadableRecordReplacesAFault(t *testing.T) {
 func TestFaultsAreReportedInOrderAndBounded(t *testing.T) {
 	s := New(config())
 	for n := range int64(100) {
-		s.Apply(record(fmt.Sprintf("f%d\x00join/1", n*7%100), []byte{1}, n))
+		s.Apply(record(fmt.Sprintf("f%d\x00lease/1", n*7%100), []byte{1}, n))
 	}
 	var restore *RestoreError
 	if !errors.As(s.Restored(), &restore) {

@@ -277,6 +277,10 @@ func (s *Store) count(f *flow, own slot, n int) {
 		if own.pendingDeadline() {
 			s.deadlines[own.id().name] += n
 		}
+	case kindJoin:
+		if own.waitingJoin() {
+			s.joins[own.id().name].add(own.heard(), n)
+		}
 	}
 }
 

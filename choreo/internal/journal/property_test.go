@@ -53,6 +53,11 @@ func dump(s *Store) string {
 			fmt.Fprintf(&b, " parked %s\n", shown(p))
 		}
 		fmt.Fprintf(&b, " retry %+v\n", retry)
+		for _, step := range s.names.step {
+			if j, ok := s.Join(name, step); ok {
+				fmt.Fprintf(&b, " join %s\n", shownJoin(j))
+			}
+		}
 		for _, deadline := range s.names.deadline {
 			if d, ok := s.Deadline(name, deadline); ok {
 				fmt.Fprintf(&b, " deadline %s\n", shownDeadline(d))
@@ -78,6 +83,10 @@ func dump(s *Store) string {
 	})
 	slices.Sort(pending)
 	fmt.Fprintf(&b, "pending %v %q\n", s.Pending(), pending)
+	var joins []string
+	s.EachJoin(func(flow string, j Join) { joins = append(joins, fmt.Sprintf("%q %s", flow, shownJoin(j))) })
+	slices.Sort(joins)
+	fmt.Fprintf(&b, "joining %v %q\n", s.Joining(), joins)
 	fmt.Fprintf(&b, "parked %d %+v\n", s.Parked(), s.Parking())
 	fmt.Fprintf(&b, "flows %d slots %d bytes %t\n", s.Flows(), s.Slots(), bytes == s.Bytes())
 	return b.String()
@@ -127,7 +136,7 @@ func change(t *rapid.T, s *Store, at time.Time) []Change {
 	flow := rapid.SampledFrom(flowIDs).Draw(t, "flow")
 	event := HashOf("shop", rapid.SampledFrom(eventIDs).Draw(t, "event"))
 	step := rapid.SampledFrom(s.names.step).Draw(t, "step")
-	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	switch rapid.IntRange(0, 12).Draw(t, "kind") {
 	case 0, 1:
 		run := Run{
 			Step: step, Hash: event,
@@ -189,6 +198,8 @@ func change(t *rapid.T, s *Store, at time.Time) []Change {
 		return changeQueue(t, s, flow, at)
 	case 8, 9:
 		return []Change{changeDeadline(t, s, flow, at)}
+	case 10, 11:
+		return []Change{changeJoin(t, s, flow, at)}
 	default:
 		s.Ended(flow, at)
 		var made []Change

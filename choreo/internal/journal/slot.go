@@ -19,6 +19,7 @@ const (
 	kindParked
 	kindRetry
 	kindDeadline
+	kindJoin
 )
 
 // id names a slot within its flow: the kind, the number of its step, state or deadline, and
@@ -122,6 +123,7 @@ const (
 	wordParked    = "parked/"
 	wordRetry     = "retry"
 	wordDeadline  = "deadline/"
+	wordJoin      = "join/"
 	wordInput     = "input/"
 )
 
@@ -140,6 +142,8 @@ func appendSlotName(b []byte, i id, name string) []byte {
 		return append(b, wordRetry...)
 	case kindDeadline:
 		return append(append(b, wordDeadline...), name...)
+	case kindJoin:
+		return append(append(b, wordJoin...), name...)
 	default:
 		return append(b, wordSeen...)
 	}

@@ -81,7 +81,8 @@ type Store struct {
 	full     int            // flows that have maxParked of them, or more
 	undo     int            // flows whose head is a compensation that fails
 
-	deadlines []int // that are pending, by number
+	deadlines []int          // that are pending, by number
+	joins     []secondCounts // that wait, by number of the step: how many first halves came when
 }
 
 // flow is what a task remembers of one flow. It has at least one slot.
@@ -133,6 +134,7 @@ func New(c Config) *Store {
 		standing:  make(map[string]int),
 	}
 	s.deadlines = make([]int, len(s.names.deadline))
+	s.joins = make([]secondCounts, len(s.names.step))
 	if s.retain == 0 {
 		s.retain = DefaultRetain
 	}
@@ -302,6 +304,8 @@ func (s *Store) fold(flowID []byte, i id, former bool, at uint32, value []byte) 
 		b = copyRetry(b, &r)
 	case kindDeadline:
 		b = copyDeadline(b, &r, &s.table)
+	case kindJoin:
+		b = copyJoin(b, &r, &s.table)
 	}
 	if s.scratch = b; cap(b) > 1<<20 {
 		s.scratch = nil // one large slot must not cost its size for ever
@@ -513,6 +517,12 @@ func (n *names) parse(slot []byte) (i id, former bool, err error) {
 			return i, false, errName
 		}
 		return id{kind: kindDeadline, name: deadline.number}, deadline.former, nil
+	case bytes.HasPrefix(slot, []byte(wordJoin)):
+		step, ok := n.steps[string(slot[len(wordJoin):])]
+		if !ok {
+			return i, false, errName
+		}
+		return id{kind: kindJoin, name: step.number}, step.former, nil
 	case string(slot) == wordSeen:
 		return id{kind: kindSeen}, false, nil
 	case string(slot) == wordRetry:
@@ -532,7 +542,7 @@ func (n *names) parse(slot []byte) (i id, former bool, err error) {
 // name is the present name of what a slot is about.
 func (n *names) name(i id) string {
 	switch i.kind {
-	case kindRun, kindCancelled:
+	case kindRun, kindCancelled, kindJoin:
 		return n.step[i.name]
 	case kindDeadline:
 		return n.deadline[i.name]
@@ -545,7 +555,7 @@ func (n *names) name(i id) string {
 // earlier are the former names of what a slot is about.
 func (n *names) earlier(i id) []string {
 	switch i.kind {
-	case kindRun, kindCancelled:
+	case kindRun, kindCancelled, kindJoin:
 		return n.formerSteps[i.name]
 	case kindDeadline:
 		return n.formerDeadlines[i.name]
