@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/contract"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -56,9 +57,16 @@ func (e *engine) status() status {
 	for _, d := range e.plan.deadlines {
 		s.deadlines[d.deadline] = 0
 	}
+	s.joins = map[string]journal.Joining{}
+	for _, x := range e.plan.steps {
+		if x.join != nil {
+			s.joins[x.step] = journal.Joining{}
+		}
+	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for _, o := range e.owned {
+		s.addJoins(o.store.Joining())
 		for name, n := range o.store.Pending() {
 			s.deadlines[name] += n
 		}

@@ -41,23 +41,9 @@ func (s *stepRun) handle(r *run) verdict {
 		return s.skip(r)
 	}
 	if r.decoded == nil {
-		x, ran := r.store().Run(r.flow, s.step, r.hash)
-		if ran {
-			if r.replay == nil || x.Status != journal.Dead {
-				m.duplicates.Inc()
-				return done
-			}
-			r.replay.attempts = int(x.Attempts)
-		} else if r.replay.forgot(s.step) {
-			r.deadLetter(s.step, reasonForgotten, errForgotten)
-			return done
+		if v, over := s.begin(r); over {
+			return v
 		}
-		in, err := s.on.decode(r.event.Data)
-		if err != nil {
-			s.bury(r, reasonUndecodable, &decodeError{s.on.event.Type, err})
-			return done
-		}
-		r.decoded = in
 	}
 	err := r.try(s, doingDo, s)
 	if err == nil {
@@ -88,6 +74,7 @@ func (s *stepRun) handle(r *run) verdict {
 	}
 	if v, ok := r.again(s.policy.retry, err, false); ok {
 		m.retries.Inc()
+		s.keepHalves(r)
 		r.logger(s.step).Warn("attempt failed, will be repeated", "attempt", r.attempt, "in", time.Duration(v), "error", err)
 		return v
 	}
@@ -102,6 +89,45 @@ func (s *stepRun) handle(r *run) verdict {
 	return done
 }
 
+// begin decodes the step's input, unless there is nothing to run on or it ran.
+func (s *stepRun) begin(r *run) (v verdict, over bool) {
+	if s.join != nil {
+		if v, over := s.gather(r); over {
+			return v, true
+		}
+	}
+	x, ran := r.store().Run(r.flow, s.step, r.cause())
+	if ran {
+		if r.replay == nil || x.Status != journal.Dead {
+			r.e.metrics.step(s.step).duplicates.Inc()
+			return done, true
+		}
+		r.replay.attempts = int(x.Attempts)
+	} else if r.joined == nil && r.replay.forgot(s.step) {
+		r.deadLetter(s.step, reasonForgotten, errForgotten)
+		return done, true
+	}
+	in, err := s.read(r)
+	if err != nil {
+		s.bury(r, reasonUndecodable, err)
+		return done, true
+	}
+	r.decoded = in
+	return 0, false
+}
+
+// read decodes what the step runs on.
+func (s *stepRun) read(r *run) (any, error) {
+	if r.joined != nil {
+		return s.join.read(s.step, r.joined.Halves)
+	}
+	in, err := s.on.decode(r.event.Data)
+	if err != nil {
+		return nil, &decodeError{s.on.event.Type, err}
+	}
+	return in, nil
+}
+
 // skip leaves an event of a cancelled step alone. The event may have been tried
 // before, by an attempt of which nothing was committed: its effect is found out
 // and undone now.
@@ -113,16 +139,23 @@ func (s *stepRun) skip(r *run) verdict {
 		if r.attempt == 0 {
 			r.e.metrics.step(s.step).skipped.Inc()
 		}
-		x, ran := r.store().Run(r.flow, s.step, r.hash)
-		if s.unknown == nil || ran && (r.replay == nil || x.Status != journal.Dead) {
+		if s.unknown == nil {
 			return done
 		}
-		in, err := s.on.decode(r.event.Data)
+		if s.join != nil {
+			if v, over := s.gather(r); over {
+				return v
+			}
+		}
+		if x, ran := r.store().Run(r.flow, s.step, r.cause()); ran && (r.replay == nil || x.Status != journal.Dead) {
+			return done
+		}
+		in, err := s.read(r)
 		if err != nil {
-			r.deadLetter(s.step, reasonUndecodable, &decodeError{s.on.event.Type, err})
+			r.deadLetter(s.step, reasonUndecodable, err)
 			return done
 		}
-		r.decoded, r.undoes = in, r.e.idempotencyKey(r.hash, s.step, doingDo)
+		r.decoded, r.undoes = in, r.e.idempotencyKey(r.cause(), s.step, doingDo)
 	}
 	if err := r.try(s, doingUndo, attempting(func(ctx context.Context) error { return s.unknown(ctx, r.decoded) })); err != nil {
 		if r.left() {
@@ -143,10 +176,11 @@ func (s *stepPlan) record(r *run, status journal.Status, out journal.Event) bool
 	if !keep {
 		out.Data = nil
 	}
-	x := journal.Run{Step: s.step, Hash: r.hash, Status: status, Attempts: uint32(attempts), In: r.causing(keep), Out: out}
-	if r.journal(s.step)(r.store().PutRun(r.flow, x, r.now())) {
+	x := journal.Run{Step: s.step, Hash: r.cause(), Status: status, Attempts: uint32(attempts), In: r.causing(keep && r.joined == nil), Out: out}
+	if s.recordHalves(r, keep || status == journal.Dead) && r.journal(s.step)(r.store().PutRun(r.flow, x, r.now())) {
 		return true
 	}
+	s.putHalves(r)
 	x.Status, x.In.Data, x.Out = journal.Dead, nil, journal.Event{}
 	r.journal(s.step)(r.store().PutRun(r.flow, x, r.now()))
 	return false
@@ -211,7 +245,8 @@ func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
 	}
 	runs := r.store().Runs(r.flow, s.step)
 	parked, interrupted := s.interrupted(r)
-	if len(runs) == 0 && !interrupted && r.forgotten() {
+	_, joins := r.store().Join(r.flow, s.step)
+	if len(runs) == 0 && !interrupted && !joins && r.forgotten() {
 		r.deadLetter(s.step, reasonForgotten, fmt.Errorf(
 			"the flow began more than %v ago and its state is no longer kept; raise Retention.Flow above the longest flow", r.e.plan.retain.Flow))
 		return done, true
@@ -248,7 +283,7 @@ func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
 func (s *stepTrigger) undoNewest(r *run) error {
 	x := r.undoing[0]
 	r.undoes = r.e.idempotencyKey(x.Hash, s.step, doingDo)
-	in, err := s.readIn(x)
+	in, err := s.readIn(r, x)
 	if err != nil {
 		r.attempt++
 		return err
@@ -290,7 +325,14 @@ func (s *stepTrigger) markUndone(r *run, x journal.Run) {
 
 // readIn decodes the run's input as it was said then, by the alternative that
 // reads its type.
-func (s *stepPlan) readIn(x journal.Run) (any, error) {
+func (s *stepPlan) readIn(r *run, x journal.Run) (any, error) {
+	if s.join != nil {
+		j := s.joinOf(r, x.In)
+		if j.Hash() != x.Hash {
+			return nil, fmt.Errorf("step %q ran on event %q alone, before it was declared to join events; run the version that did until such flows have ended", s.step, x.In.ID)
+		}
+		return s.join.read(s.step, j.Halves)
+	}
 	if x.In.Data == nil {
 		return nil, fmt.Errorf("the run of step %q on event %q was recorded by a version that declared no compensation for it, so its payload was not kept", s.step, x.In.ID)
 	}
@@ -331,6 +373,7 @@ func (s *stepTrigger) answer(r *run) verdict {
 	if _, interrupted := s.interrupted(r); interrupted {
 		r.release()
 	}
+	s.cancelJoin(r)
 	r.journal(s.step)(r.store().PutCancelled(r.flow, journal.Cancelled{Step: s.step, By: []journal.Trigger{r.asTrigger()}}, r.now()))
 	return done
 }

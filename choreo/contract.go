@@ -73,6 +73,20 @@ func (p *plan) contract() contract.Contract {
 		}
 		c.Deadlines = append(c.Deadlines, x)
 	}
+	for _, s := range p.steps {
+		if s.join == nil {
+			continue
+		}
+		x := contract.Join{Name: s.step, Emits: s.emit.Type}
+		for _, h := range s.join.halves {
+			var types []string
+			for _, a := range h.on {
+				types = append(types, a.event.Type)
+			}
+			x.Halves = append(x.Halves, types)
+		}
+		c.Joins = append(c.Joins, x)
+	}
 	for _, x := range said {
 		c.Says = append(c.Says, *x)
 	}
@@ -82,6 +96,10 @@ func (p *plan) contract() contract.Contract {
 
 func roleOf(h handler) contract.Role {
 	switch h := h.(type) {
+	case *stepRun:
+		if h.join != nil {
+			return contract.Joins
+		}
 	case *stepTrigger:
 		if h.trigger.undoes {
 			return contract.Compensates

@@ -99,10 +99,10 @@ func (d Deadline[In, Out]) declare(p *plan) {
 	p.deadlines = append(p.deadlines, x)
 	if d.After == nil {
 		p.mistake("deadline %q: After is missing: say which event sets it", d.Name)
+	} else if j, bad := d.After.joins(); j != nil || bad != "" {
+		p.mistake("deadline %q: After joins events, which only a Step can; let it be set by what such a step says", d.Name)
 	} else {
-		for _, a := range d.After.alternatives() {
-			x.after = append(x.after, alternativePlan{event: a.event, decode: func(b []byte) (any, error) { return a.read(b) }})
-		}
+		x.after = plansOf(d.After.alternatives())
 		if len(x.after) == 0 {
 			p.mistake("deadline %q: After names no event: give AnyOf at least one", d.Name)
 		}

@@ -122,7 +122,7 @@ func (e *engine) NewStore(int32) task.Store { return store{e.newStore()} }
 func (e *engine) newStore() *journal.Store {
 	c := journal.Config{
 		States: map[string]time.Duration{}, Formerly: map[string]string{},
-		Retain: e.plan.retain.Flow, Grace: e.plan.retain.Grace, MaxRecord: journalRecordBytes(e.cfg.MaxEventBytes),
+		Retain: e.plan.retain.Flow, Grace: e.plan.retain.Grace, MaxRecord: e.plan.journalRecordBytes(e.cfg.MaxEventBytes),
 		MaxParked: e.cfg.MaxParkedPerFlow,
 	}
 	for _, s := range e.plan.steps {
@@ -183,6 +183,7 @@ func (e *engine) Opened(t *task.Task) error {
 	e.mu.Unlock()
 	e.recall(o)
 	o.recallDeadlines()
+	e.rejoin(o)
 	return nil
 }
 

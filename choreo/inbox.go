@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"time"
 
@@ -184,9 +185,19 @@ func (x *expiry) Run() time.Duration {
 		return sched.Done
 	}
 	now := time.Now()
+	missing := x.o.store.JoinsOf(x.flow)
 	changes := x.o.store.Drop(x.flow, now)
 	if len(changes) == 0 {
 		return sched.Done
+	}
+	waiting := x.o.store.JoinsOf(x.flow)
+	for _, step := range missing {
+		missed := x.e.metrics.step(step).missed
+		if missed == nil || slices.Contains(waiting, step) {
+			continue
+		}
+		missed.Inc()
+		runLogger(x.e.log, x.flow, "", step).Warn("dropped: some of the events that the step joins have come, and others have not within Retention.Flow")
 	}
 	res := &txn.Result{Inc: x.o.inc, Done: txn.DoneFunc(func(committed bool) {
 		if committed {

@@ -326,6 +326,16 @@ func printContract(w io.Writer, c contract.Contract) error {
 	for _, d := range c.Deadlines {
 		line("%s\t%s\t%s\t%s\t%s", d.Name, cmp.Or(d.Within, "(by event)"), strings.Join(d.After, ", "), strings.Join(d.Unless, ", "), d.Emits)
 	}
+	if len(c.Joins) > 0 {
+		line("\nJOIN\tHALVES\tSAYS")
+	}
+	for _, j := range c.Joins {
+		var halves []string
+		for _, types := range j.Halves {
+			halves = append(halves, strings.Join(types, " or "))
+		}
+		line("%s\t%s\t%s", j.Name, strings.Join(halves, ", "), j.Emits)
+	}
 	return t.Flush()
 }
 

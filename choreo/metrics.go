@@ -68,6 +68,7 @@ type stepMetrics struct {
 
 	undone, cancelled counters
 	met, fired        prometheus.Counter  // of a deadline
+	surplus, missed   prometheus.Counter  // of a step that joins
 	seconds           prometheus.Observer // of one attempt
 
 	dead        prometheus.Counter
@@ -172,8 +173,13 @@ func (m *metrics) registerSteps(p *plan) {
 		return s
 	}
 	m.other = add("")
+	surplus := m.counterVec("join_surplus_total", "Events passed over because their half of a join had come by another event, or the step ran without it.", "step")
+	missed := m.counterVec("joins_forgotten_total", "Joins of which a half was missing when their flow was dropped, without an outcome.", "step")
 	for _, s := range p.steps {
-		add(s.step)
+		x := add(s.step)
+		if s.join != nil {
+			x.surplus, x.missed = surplus.WithLabelValues(s.step), missed.WithLabelValues(s.step)
+		}
 	}
 	for _, s := range p.states {
 		add(s.state)
@@ -292,10 +298,11 @@ type status struct {
 	stuck         int            // compensations that failed and are repeated
 	parked        map[string]int // events by the step at which they stand, "" for those behind others
 	parkedFlows   int
-	parkedSince   time.Time      // that of the oldest event; zero: nothing is parked
-	deadlines     map[string]int // pending ones, by name
-	failing       int            // deadlines whose attempts have failed
-	lateBy        time.Duration  // of the deadline that is due the longest
+	parkedSince   time.Time                  // that of the oldest event; zero: nothing is parked
+	deadlines     map[string]int             // pending ones, by name
+	failing       int                        // deadlines whose attempts have failed
+	lateBy        time.Duration              // of the deadline that is due the longest
+	joins         map[string]journal.Joining // that wait for another event, by step
 }
 
 // add adds what is parked in a task.
@@ -307,6 +314,17 @@ func (s *status) add(p journal.Parking) {
 	s.stuck += p.Undo
 	if s.parkedSince.IsZero() || p.Oldest.Before(s.parkedSince) {
 		s.parkedSince = p.Oldest
+	}
+}
+
+// addJoins adds the joins of a task that wait.
+func (s *status) addJoins(all map[string]journal.Joining) {
+	for step, x := range all {
+		if was := s.joins[step]; was.Flows > 0 && was.Since.Before(x.Since) {
+			x.Since = was.Since
+		}
+		x.Flows += s.joins[step].Flows
+		s.joins[step] = x
 	}
 }
 
@@ -339,6 +357,8 @@ type statusCollector struct {
 	ready, tasks, restore, flows, bytes, beyond, inFlight, inFlightBytes, overdue, stuck, parked, parkedFlows, parkedOldest *prometheus.Desc
 
 	deadlines, deadlinesFailing, deadlinesOverdue *prometheus.Desc
+
+	joins, joinsOldest *prometheus.Desc
 }
 
 func newStatusCollector(f func() status) *statusCollector {
@@ -364,13 +384,16 @@ func newStatusCollector(f func() status) *statusCollector {
 		deadlines:        desc("deadlines_pending", "Deadlines that are set, and neither met nor fired.", "step"),
 		deadlinesFailing: desc("deadlines_failing", "Deadlines whose attempts have failed and are repeated until they succeed or are met."),
 		deadlinesOverdue: desc("deadlines_overdue_seconds", "For how long the deadline has been due that waits the longest to fire; 0: none is."),
+
+		joins:       desc("joins_waiting", "Flows in which some of the events that the step joins have come, and others have not.", "step"),
+		joinsOldest: desc("joins_oldest_seconds", "For how long the join has waited that waits the longest; 0: none does.", "step"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck, c.parked, c.parkedFlows, c.parkedOldest,
-		c.deadlines, c.deadlinesFailing, c.deadlinesOverdue} {
+		c.deadlines, c.deadlinesFailing, c.deadlinesOverdue, c.joins, c.joinsOldest} {
 		ch <- d
 	}
 }
@@ -417,6 +440,14 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.deadlinesFailing, float64(s.failing))
 	gauge(c.deadlinesOverdue, s.lateBy.Seconds())
+	for step, x := range s.joins {
+		age := 0.0
+		if x.Flows > 0 {
+			age = max(0, time.Since(x.Since).Seconds())
+		}
+		gauge(c.joins, float64(x.Flows), step)
+		gauge(c.joinsOldest, age, step)
+	}
 }
 
 // clientMetrics measures all Kafka clients of one kind together, whatever their

@@ -120,7 +120,7 @@ func (s *stepTrigger) overtakes(r *run) bool {
 	if len(parked) == 0 {
 		return false
 	}
-	_, is := s.runOf(parked[0])
+	_, is := s.runOf(r, parked[0])
 	return is
 }
 
@@ -128,7 +128,7 @@ func (s *stepTrigger) overtakes(r *run) bool {
 // known.
 func (s *stepTrigger) interrupted(r *run) (journal.Run, bool) {
 	for _, p := range r.store().Standing(r.key, s.step) {
-		if x, is := s.runOf(p); is {
+		if x, is := s.runOf(r, p); is {
 			return x, true
 		}
 	}
@@ -136,7 +136,7 @@ func (s *stepTrigger) interrupted(r *run) (journal.Run, bool) {
 }
 
 // runOf is the run of the step by a parked event, if the event sets it off.
-func (s *stepTrigger) runOf(p journal.Parked) (journal.Run, bool) {
+func (s *stepTrigger) runOf(r *run, p journal.Parked) (journal.Run, bool) {
 	var ev cloudevent.Event
 	view := cloudevent.ViewOf(p.Record)
 	if err := view.Read(&ev); err != nil {
@@ -149,7 +149,15 @@ func (s *stepTrigger) runOf(p journal.Parked) (journal.Run, bool) {
 	if in.Data == nil {
 		in.Data = []byte{}
 	}
-	return journal.Run{Step: s.step, Hash: journal.HashOf(ev.Source, ev.ID), Attempts: 1, In: in}, true
+	x := journal.Run{Step: s.step, Hash: journal.HashOf(ev.Source, ev.ID), Attempts: 1, In: in}
+	if s.join != nil {
+		j := s.joinOf(r, in)
+		if _, complete := s.join.arrange(j.Halves); !complete {
+			return journal.Run{}, false // it was parked before the step was declared as a join
+		}
+		x.Hash = j.Hash()
+	}
+	return x, true
 }
 
 // release lets the event go on whose attempts were overtaken: its step is

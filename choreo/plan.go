@@ -85,7 +85,8 @@ type failurePlan struct {
 type stepPlan struct {
 	step      string
 	formerly  []string
-	on        []alternativePlan
+	on        []alternativePlan // of a join: of all its halves
+	join      *joinPlan         // nil: each of them sets the step off
 	do        func(ctx context.Context, in any) (any, error)
 	emit      *eventDecl
 	fail      []failurePlan
@@ -345,11 +346,21 @@ func (s Step[In, Out]) declare(p *plan) {
 	if s.On == nil {
 		p.mistake("step %q: On is missing: say which event sets it off", s.Name)
 	} else {
-		for _, a := range s.On.alternatives() {
-			x.on = append(x.on, alternativePlan{event: a.event, decode: func(b []byte) (any, error) { return a.read(b) }})
+		var bad string
+		x.on = plansOf(s.On.alternatives())
+		if x.join, bad = s.On.joins(); bad != "" {
+			p.mistake("step %q: On: %s", s.Name, bad)
 		}
-		if len(x.on) == 0 {
+		if x.join == nil && len(x.on) == 0 {
 			p.mistake("step %q: On names no event: give AnyOf at least one", s.Name)
+		}
+		if x.join != nil {
+			for _, h := range x.join.halves {
+				x.on = append(x.on, h.on...)
+			}
+			for _, bad := range x.join.mistakes() {
+				p.mistake("step %q: On: %s", s.Name, bad)
+			}
 		}
 	}
 	if s.Do == nil {
@@ -439,6 +450,10 @@ func (r Reaction[In]) declare(p *plan) {
 	}
 	if r.On == nil {
 		p.mistake("reaction %q: On is missing: say which event sets it off", r.Name)
+		return
+	}
+	if j, bad := r.On.joins(); j != nil || bad != "" {
+		p.mistake("reaction %q: On joins events, which only a Step can: it has to keep what has come", r.Name)
 		return
 	}
 	if len(r.On.alternatives()) == 0 {

@@ -103,14 +103,22 @@ func (e *engine) batchBytes(topic string) int32 {
 	case e.names.dlq:
 		return maxDeadLetter + 1<<20
 	case e.names.journal:
-		return int32(max(kafkaDefault, journalRecordBytes(e.cfg.MaxEventBytes)))
+		return int32(max(kafkaDefault, e.plan.journalRecordBytes(e.cfg.MaxEventBytes)))
 	}
 	return int32(max(kafkaDefault, e.cfg.MaxEventBytes+64<<10))
 }
 
 // journalRecordBytes bounds one journal record: a run keeps what it heard and
-// what it said.
-func journalRecordBytes(maxEvent int) int { return 2*maxEvent + 128<<10 }
+// what it said, a join all its halves.
+func (p *plan) journalRecordBytes(maxEvent int) int {
+	events := 2
+	for _, s := range p.steps {
+		if s.join != nil {
+			events = max(events, len(s.join.halves))
+		}
+	}
+	return events*maxEvent + 128<<10
+}
 
 // run serves until ctx ends or something fails that no retry mends.
 func (e *engine) run(ctx context.Context, s *Service) (err error) {

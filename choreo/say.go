@@ -30,7 +30,7 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		}
 	}
 	ev := cloudevent.Event{
-		ID:              derive(r.hash, r.e.plan.service, step, number, kind, "/", d.Type),
+		ID:              derive(r.cause(), r.e.plan.service, step, number, kind, "/", d.Type),
 		Source:          r.e.source,
 		Type:            d.Type,
 		DataContentType: d.codec.ContentType(),
@@ -53,6 +53,9 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 	}
 	if len(r.undoing) > 0 {
 		ev.Undoes = r.undoing[0].Out.ID
+	}
+	if r.joined != nil {
+		ev.CausationIDs, ev.Hops = r.joined.ids(), r.joined.hops+1
 	}
 	topic := r.e.names.topic(d.Topic)
 	r.e.tracing.create(r, &ev, topic)
@@ -87,6 +90,9 @@ func (r *run) sayAll(out Emissions, allowed map[string]*eventDecl, step string) 
 
 // started is when the flow's first event was said, as far as its events tell.
 func (r *run) started() time.Time {
+	if r.joined != nil && !r.joined.started.IsZero() {
+		return r.joined.started
+	}
 	if !r.event.Started.IsZero() {
 		return r.event.Started
 	}

@@ -106,7 +106,7 @@ func topicsOf(p *plan, cfg Config) []topicSpec {
 		own(names.journal, map[string]string{
 			settingCleanup: "compact", "min.cleanable.dirty.ratio": "0.1", "segment.bytes": "33554432", "segment.ms": "600000",
 			"delete.retention.ms": "3600000", "max.compaction.lag.ms": "1800000",
-		}, max(defaultMaxMessage, journalRecordBytes(cfg.MaxEventBytes)+64<<10)),
+		}, max(defaultMaxMessage, p.journalRecordBytes(cfg.MaxEventBytes)+64<<10)),
 		own(names.dlq, map[string]string{
 			settingCleanup: "delete", "retention.ms": strconv.FormatInt(deadLetterKept.Milliseconds(), 10),
 		}, maxDeadLetter+1<<20),

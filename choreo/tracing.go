@@ -58,13 +58,14 @@ func (t *tracing) start(ctx context.Context, r *run, step string) (context.Conte
 	if t.off.Load() {
 		return ctx, attemptSpan{}
 	}
-	return t.process(ctx, r.rec, &r.event, attempt{flow: r.flow, step: step, number: r.attempt, doing: r.doing})
+	return t.process(ctx, r.rec, &r.event, attempt{flow: r.flow, step: step, number: r.attempt, doing: r.doing, joined: r.joined})
 }
 
 // attempt is what a span tells of an attempt.
 type attempt struct {
 	flow, step, doing string
 	number            int
+	joined            *joined // what the attempt is made on, if it is several events
 }
 
 func (t *tracing) process(ctx context.Context, rec *kgo.Record, ev *cloudevent.Event, a attempt) (context.Context, attemptSpan) {
@@ -84,13 +85,30 @@ func (t *tracing) process(ctx context.Context, rec *kgo.Record, ev *cloudevent.E
 		attrs = append(attrs, semconv.MessagingDestinationPartitionID(strconv.Itoa(int(rec.Partition))), semconv.MessagingKafkaOffset(int(rec.Offset)))
 	}
 	attrs = appendEvent(attrs, ev, a.flow)
-	ctx, span := t.tracer.Start(ctx, "process "+rec.Topic, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attrs...))
+	ctx, span := t.tracer.Start(ctx, "process "+rec.Topic, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attrs...), trace.WithLinks(t.links(a.joined)...))
 	// A provider that makes spans gives each an id of its own.
 	if made := span.SpanContext(); !made.IsValid() || made.SpanID() == parent.SpanID() {
 		t.off.Store(true)
 		return ctx, attemptSpan{}
 	}
 	return ctx, attemptSpan{span}
+}
+
+// links are to the spans of all events that are joined. The last one's is the
+// parent, too.
+func (t *tracing) links(j *joined) (all []trace.Link) {
+	if j == nil {
+		return nil
+	}
+	for _, h := range j.Halves {
+		ctx := t.w3c.Extract(context.Background(), &w3cCarrier{h.TraceParent, h.TraceState})
+		if at := trace.SpanContextFromContext(ctx); at.IsValid() {
+			all = append(all, trace.Link{SpanContext: at, Attributes: []attribute.KeyValue{
+				semconv.CloudEventsEventID(clip(h.ID)), semconv.CloudEventsEventType(clip(h.Type)),
+			}})
+		}
+	}
+	return all
 }
 
 func appendEvent(attrs []attribute.KeyValue, ev *cloudevent.Event, flow string) []attribute.KeyValue {

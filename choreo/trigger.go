@@ -1,8 +1,13 @@
 package choreo
 
-// Trigger gives a Step or a Reaction its input: an [Event], [AnyOf] several,
-// or an [Upcast] of an older version.
-type Trigger[In any] interface{ alternatives() []alternative[In] }
+// Trigger gives a Step or a Reaction its input: an [Event], [AnyOf] several, or
+// an [Upcast] of an older version; to a Step also [Both] or [All3] of several.
+type Trigger[In any] interface {
+	alternatives() []alternative[In]
+	// joins is the join that the trigger is, nil if it is none; or why it cannot be
+	// one.
+	joins() (j *joinPlan, bad string)
+}
 
 // alternative is one event type that a trigger accepts, and how to read it.
 type alternative[In any] struct {
@@ -14,6 +19,8 @@ func (e Event[T]) alternatives() []alternative[T] {
 	d := e.decl()
 	return []alternative[T]{{event: d, decode: decoder[T](d.codec)}}
 }
+
+func (Event[T]) joins() (*joinPlan, string) { return nil, "" }
 
 func decoder[T any](c Codec) func([]byte) (T, error) {
 	if _, ok := c.(Bytes); ok { // what is passed on as it is needs no variable on the heap
@@ -55,6 +62,18 @@ func (t anyOf[In]) alternatives() []alternative[In] {
 	return all
 }
 
+func (t anyOf[In]) joins() (*joinPlan, string) {
+	for _, x := range t {
+		if x == nil {
+			continue
+		}
+		if j, bad := x.joins(); j != nil || bad != "" {
+			return nil, "AnyOf holds a join; declare a step for each of its alternatives"
+		}
+	}
+	return nil, ""
+}
+
 // AnyOf triggers on each of several events: alternatives, or versions of one.
 func AnyOf[In any](t ...Trigger[In]) Trigger[In] { return anyOf[In](t) }
 
@@ -75,6 +94,8 @@ func (u upcast[Old, In]) alternatives() []alternative[In] {
 		return u.up(old), nil
 	}}}
 }
+
+func (upcast[Old, In]) joins() (*joinPlan, string) { return nil, "" }
 
 // Upcast reads an older type of event as In. The journal keeps events as they
 // were said, so a run of the old version is compensated through Upcast too.

@@ -38,6 +38,7 @@ type run struct {
 	attempt   int           // of that handler, from 1
 	began     time.Time     // the first attempt
 	tried     time.Time     // when the last attempt was over
+	joined    *joined       // what the step joins, once all of it has come
 	decoded   any           // the step's input, once decoded
 	out       any           // what the step's last attempt returned
 	emissions Emissions     // what the reaction's last attempt returned
@@ -162,7 +163,7 @@ func (r *run) Run() time.Duration {
 		}
 		switch v := h.handle(r); v {
 		case done:
-			r.attempt, r.decoded, r.out, r.emissions, r.undoing, r.trigger, r.undoes, r.answered = 0, nil, nil, nil, nil, nil, "", false
+			r.attempt, r.joined, r.decoded, r.out, r.emissions, r.undoing, r.trigger, r.undoes, r.answered = 0, nil, nil, nil, nil, nil, nil, "", false
 		case dropped:
 			r.drop()
 			return sched.Done
@@ -302,7 +303,7 @@ func (r *run) metadata() Metadata {
 	if r.next < len(r.hears.handlers) {
 		m.Step = r.hears.handlers[r.next].name()
 	}
-	hash := r.hash
+	hash := r.cause()
 	if len(r.undoing) > 0 {
 		hash = r.undoing[0].Hash
 	}

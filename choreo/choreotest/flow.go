@@ -80,6 +80,11 @@ func causal(events []FlowEvent) []FlowEvent {
 			return
 		}
 		placed[i] = true
+		for _, id := range events[i].CausationIDs {
+			if cause, ok := at[id]; ok {
+				place(cause)
+			}
+		}
 		if cause, ok := at[events[i].CausationID]; ok {
 			place(cause)
 		}

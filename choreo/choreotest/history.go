@@ -91,7 +91,11 @@ func (w *World) checkFlows(h history) (all []violation) {
 	}
 	for _, f := range h.flows {
 		if began[f.ID] && !f.Ended() && !f.Stuck() {
-			all = append(all, violation{allEnd, f.ID, fmt.Sprintf("it has neither ended nor a dead letter %v after the last fault", w.sim.Settle)})
+			text := fmt.Sprintf("it has neither ended nor a dead letter %v after the last fault", w.sim.Settle)
+			if joins := w.see.incomplete(f.ID); joins != "" {
+				text += ": " + joins
+			}
+			all = append(all, violation{allEnd, f.ID, text})
 		}
 		for _, i := range w.sim.invariants {
 			if err := i.Check(f); err != nil {

@@ -163,22 +163,21 @@ func (m memory) said(f Flow) (all []violation) {
 		if e.Service != m.service.name || !slices.Contains(m.steps, e.Step) {
 			continue
 		}
-		cause := f.find(e.CausationID)
-		if cause == nil {
-			fail("%s of step %q has a cause that is not there, %s", e.Type, e.Step, e.CausationID)
+		hash, cause, found := f.cause(e)
+		if !found {
+			fail("%s of step %q has a cause that is not there, %s", e.Type, e.Step, cause)
 			continue
 		}
-		hash := journal.HashOf(cause.Source, cause.ID)
 		if allowed, ok := statuses[e.Kind]; ok {
 			told[hash] = true
 			run, there := m.store.Run(f.ID, e.Step, hash)
 			switch {
 			case !there:
-				fail("no run of step %q on %s %s, which it has answered by %s", e.Step, cause.Type, cause.ID, e.Type)
+				fail("no run of step %q on %s, which it has answered by %s", e.Step, cause, e.Type)
 			case !slices.Contains(allowed, run.Status):
-				fail("the run of step %q on %s %s is %q, and what it has said is of kind %q", e.Step, cause.Type, cause.ID, run.Status, e.Kind)
+				fail("the run of step %q on %s is %q, and what it has said is of kind %q", e.Step, cause, run.Status, e.Kind)
 			case run.Status == journal.Undone && e.Kind == cloudevent.KindDid && !undone[e.ID]:
-				fail("the run of step %q on %s %s is undone, and no event tells of it", e.Step, cause.Type, cause.ID)
+				fail("the run of step %q on %s is undone, and no event tells of it", e.Step, cause)
 			}
 			continue
 		}
@@ -235,9 +234,13 @@ func (m memory) heard(f Flow, s *simulation) (all []violation) {
 			switch h.Role {
 			case contract.Runs:
 				_, ran := m.store.Run(f.ID, h.Name, hash)
-				if !ran && !m.closed[stepOf{f.ID, h.Name}] {
+				if !ran && s.hasRole(h.service, h.Name, contract.Joins) {
+					missing = m.half(f, h.Name, e) // by another version
+				} else if !ran && !m.closed[stepOf{f.ID, h.Name}] {
 					missing = "has neither run on it nor was it cancelled"
 				}
+			case contract.Joins:
+				missing = m.half(f, h.Name, e)
 			case contract.Changes:
 				if !m.applied[stateOf{f.ID, h.Name}][hash] {
 					missing = "was not changed by it"

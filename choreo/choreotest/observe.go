@@ -106,10 +106,11 @@ type observer struct {
 	ended   map[string]bool            // flows that have ended or show as stuck
 	parked  parkedEvents
 	waits   deadlines
+	joins   joins
 }
 
 func (w *World) observe() (*observer, error) {
-	o := &observer{done: make(chan struct{}), kinds: map[string]topic{}, next: map[string]map[int32]int64{}, ended: map[string]bool{}, parked: parkedEvents{}, waits: deadlines{}}
+	o := &observer{done: make(chan struct{}), kinds: map[string]topic{}, next: map[string]map[int32]int64{}, ended: map[string]bool{}, parked: parkedEvents{}, waits: deadlines{}, joins: joins{}}
 	var names []string
 	for _, t := range w.sim.topics() {
 		names = append(names, t.name)
@@ -162,6 +163,7 @@ func (o *observer) take(recs []*kgo.Record) {
 		case journalTopic:
 			o.parked.take(rec)
 			o.waits.take(rec)
+			o.joins.take(rec)
 		case deadLetterTopic:
 			if !deadletter.IsMark(rec) {
 				o.ended[flowOfRecord(rec)] = true
@@ -218,6 +220,13 @@ func (o *observer) pending(before time.Time) (of deadlineOf, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.waits.pending(before)
+}
+
+// incomplete tells of the joins of a flow that wait, "" if none does.
+func (o *observer) incomplete(flow string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.joins.waiting(flow)
 }
 
 // over reports whether a flow has ended or shows as stuck.

@@ -38,6 +38,7 @@ type Service struct {
 	marks   map[deadletter.Position][]deadletter.Outcome
 	parked  parkedEvents
 	waits   deadlines
+	joins   joins
 }
 
 // flow is what was seen of one flow, in the order of the events' times.
@@ -98,7 +99,7 @@ func Start(t testing.TB, svc *choreo.Service, options ...Option) *Service {
 	s := &Service{
 		t: t, svc: svc, patience: own.patience, brokers: cfg.Brokers,
 		changed: make(chan struct{}), flows: map[string]*flow{}, read: map[string]map[int32]int64{},
-		marks: map[deadletter.Position][]deadletter.Outcome{}, parked: parkedEvents{}, waits: deadlines{},
+		marks: map[deadletter.Position][]deadletter.Outcome{}, parked: parkedEvents{}, waits: deadlines{}, joins: joins{},
 	}
 	contract, err := svc.Contract()
 	if err != nil {
@@ -193,6 +194,7 @@ func (s *Service) see(recs []*kgo.Record) {
 		if rec.Topic == s.svc.Name()+".journal" {
 			s.parked.take(rec)
 			s.waits.take(rec)
+			s.joins.take(rec)
 			continue
 		}
 		if rec.Topic == s.svc.Name()+".dlq" {

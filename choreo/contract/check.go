@@ -13,6 +13,7 @@ type Kind string
 // The kinds of problems.
 const (
 	NotSaid     Kind = "not_said"     // a type is heard and nobody says it
+	NeverJoined Kind = "never_joined" // a step joins events, and nobody says one of the halves
 	NotHeard    Kind = "not_heard"    // a type is said, is no outcome, and nobody hears it
 	Topic       Kind = "topic"        // a type is said on one topic and heard on another
 	ContentType Kind = "content_type" // a type is said in one encoding and heard in another
@@ -54,8 +55,8 @@ func (p Problem) String() string {
 
 // Check finds where contracts do not fit together, in a fixed order; none means
 // that they fit. Each type that is heard must be said by someone, on the same
-// topic, in the same content type and with a schema that fits (below). Each type
-// that is said must be heard by someone, unless it is an outcome. What systems
+// topic, in the same content type and with a schema that fits (below). Of each
+// half of a join some type must be said, or the step never runs. Each type that is said must be heard by someone, unless it is an outcome. What systems
 // outside the contracts say or hear is therefore reported too: filter by Kind and
 // Type what they answer for.
 //
@@ -97,6 +98,14 @@ func Check(contracts ...Contract) []Problem {
 			}
 			for _, s := range said[h.Type] {
 				all = append(all, fit(about, &h, s)...)
+			}
+		}
+		for _, j := range c.Joins {
+			for i, types := range j.Halves {
+				if !slices.ContainsFunc(types, func(t string) bool { return len(said[t]) > 0 }) {
+					about := Problem{Service: c.Service, Names: []string{j.Name}, Type: strings.Join(types, " or ")}
+					all = append(all, about.is(NeverJoined, "", "is half %d of %d that the step joins and nobody says it, so it never runs", i+1, len(j.Halves)))
+				}
 			}
 		}
 		for _, s := range c.Says {

@@ -31,6 +31,9 @@ type Contract struct {
 	Says []Said `json:"says"`
 	// Deadlines are what it waits for, in the order of the declarations.
 	Deadlines []Deadline `json:"deadlines,omitempty"`
+	// Joins are the steps that wait for several events of a flow, in the order of
+	// the declarations.
+	Joins []Join `json:"joins,omitempty"`
 }
 
 // Event is a type of event as one service sees it.
@@ -79,6 +82,7 @@ const (
 	Reacts      Role = "reacts"      // the event sets a reaction off
 	Sets        Role = "sets"        // the event sets a deadline
 	Meets       Role = "meets"       // the event meets a deadline
+	Joins       Role = "joins"       // the event is one of those that set a step off together
 )
 
 // Said is a type of event that a service says.
@@ -111,6 +115,16 @@ type Deadline struct {
 	// Within is how long it waits, as Go writes durations; empty if that depends
 	// on the event.
 	Within string `json:"within,omitempty"`
+	// Emits is the type of the event that it says.
+	Emits string `json:"emits"`
+}
+
+// Join says that a step runs when several events of a flow have come.
+type Join struct {
+	// Name is the name of the step.
+	Name string `json:"name"`
+	// Halves are what it waits for: of each half the types of events that will do.
+	Halves [][]string `json:"halves"`
 	// Emits is the type of the event that it says.
 	Emits string `json:"emits"`
 }

@@ -69,16 +69,16 @@ func TestFormatStaysAsItIs(t *testing.T) {
 		{"deadline fired", must(s.PutDeadline("f", Deadline{Name: "reply", Status: Fired}, start)), "f\x00deadline/reply", "01" + "03"},
 		{"join that waits", must(s.PutJoin("f", Join{Step: "ship", Status: JoinWaiting, Halves: []Half{{
 			Event: Event{Source: "shop", ID: "e-1", Type: "placed", ContentType: "application/json", Data: []byte("{}")},
-			Heard: time.UnixMilli(300), Hops: 3, Time: time.Unix(0, 4), Started: time.Unix(0, 0), TraceParent: "00-a", TraceState: "b",
+			Topic: "orders", Partition: 3, Offset: 300, Heard: time.UnixMilli(300), Hops: 3, Time: time.Unix(0, 4), Started: time.Unix(0, 0), TraceParent: "00-a", TraceState: "b",
 		}}}, start)), "f\x00join/ship",
 			"01" + "01" + "ac02" + "01" +
 				"0873686f70" + "06652d31" + "0c706c61636564" + "206170706c69636174696f6e2f6a736f6e" + "037b7d" +
-				"ac02" + "03" + "05" + "01" + "000830302d61" + "0262"},
+				"0c6f7264657273" + "03" + "ac02" + "ac02" + "03" + "05" + "01" + "000830302d61" + "0262"},
 		{"join that is done", must(s.PutJoin("f", Join{Step: "ship", Status: JoinDone, Halves: []Half{
 			{Event: Event{ID: "1"}, Heard: time.UnixMilli(2)}, {Event: Event{ID: "2"}, Heard: time.UnixMilli(1)},
 		}}, start)), "f\x00join/ship",
-			"01" + "02" + "01" + "02" + "00" + "0231" + "00" + "00" + "00" + "02" + "00" + "00" + "00" + "0000" + "00" +
-				"00" + "0232" + "00" + "00" + "00" + "01" + "00" + "00" + "00" + "0000" + "00"},
+			"01" + "02" + "01" + "02" + "00" + "0231" + "00" + "00" + "00" + "000000" + "02" + "00" + "00" + "00" + "0000" + "00" +
+				"00" + "0232" + "00" + "00" + "00" + "000000" + "01" + "00" + "00" + "00" + "0000" + "00"},
 		{"input", s.PutBegun("or/ders", 7, TopicID{0xab}), "\x00input/or/ders/7",
 			"01" + "ab" + strings.Repeat("00", 15)},
 	} {

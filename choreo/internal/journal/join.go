@@ -48,6 +48,9 @@ type Join struct {
 // any more.
 type Half struct {
 	Event
+	Topic                   string // where it was read
+	Partition               int32
+	Offset                  int64
 	Heard                   time.Time // to the millisecond
 	Hops                    int
 	Time, Started           time.Time // zero: not known
@@ -101,7 +104,7 @@ func (s *Store) PutJoin(flow string, j Join, at time.Time) (Change, error) {
 	size := 16
 	for k := range j.Halves {
 		h := &j.Halves[k]
-		size += eventSize(&h.Event) + len(h.TraceParent) + len(h.TraceState) + 48
+		size += eventSize(&h.Event) + len(h.Topic) + len(h.TraceParent) + len(h.TraceState) + 48
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +207,9 @@ func appendJoin(b []byte, j *Join) []byte {
 	b = binary.AppendUvarint(b, uint64(len(j.Halves)))
 	for k := range j.Halves {
 		h := &j.Halves[k]
-		b = appendEvent(b, &h.Event)
+		b = appendText(appendEvent(b, &h.Event), h.Topic)
+		b = binary.AppendUvarint(b, uint64(uint32(h.Partition)))
+		b = binary.AppendUvarint(b, uint64(h.Offset))
 		b = binary.AppendUvarint(b, uint64(max(0, h.Heard.UnixMilli())))
 		b = binary.AppendUvarint(b, uint64(h.Hops))
 		b = appendTime(appendTime(b, h.Time), h.Started)
@@ -226,7 +231,9 @@ func copyJoin(b []byte, r *reader[[]byte], t *table) []byte {
 	}
 	b = binary.AppendUvarint(b, n)
 	for ; n > 0 && !r.bad; n-- {
-		b = copyEvent(b, r, t)
+		b = copyText(copyEvent(b, r, t), r, t)
+		b = binary.AppendUvarint(b, r.limit(1<<31-1))
+		b = binary.AppendUvarint(b, r.limit(1<<63-1))
 		b = binary.AppendUvarint(b, r.limit(maxMillis))
 		b = binary.AppendUvarint(b, r.limit(maxHops))
 		b = binary.AppendUvarint(b, r.uvarint())
@@ -243,7 +250,7 @@ func (s *Store) readJoin(own slot, texts []string) Join {
 	j.Halves = make([]Half, r.uvarint())
 	for k := range j.Halves {
 		j.Halves[k] = Half{
-			Event: readEvent(r, texts), Heard: r.time(), Hops: int(r.uvarint()), Time: r.instant(), Started: r.instant(),
+			Event: readEvent(r, texts), Topic: r.text(texts), Partition: int32(r.uvarint()), Offset: int64(r.uvarint()), Heard: r.time(), Hops: int(r.uvarint()), Time: r.instant(), Started: r.instant(),
 			TraceParent: r.traceParent(), TraceState: r.text(nil),
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // joinValue is the value of a join that claims so many halves and has one.
 func joinValue(status byte, claims uint64) []byte {
 	b := binary.AppendUvarint([]byte{version, status, 0}, claims)
-	return append(appendEvent(b, &Event{}), 0, 0, 0, 0, 0, 0, 0)
+	return append(appendEvent(b, &Event{}), make([]byte, 10)...)
 }
 
 // shownJoin is all of a join; times in a form that does not depend on how they were made.
@@ -37,7 +37,8 @@ func changeJoin(t *rapid.T, s *Store, flow string, at time.Time) Change {
 	first := time.Time{}
 	for range rapid.IntRange(1, 3).Draw(t, "halves") {
 		h := Half{
-			Event: drawEvent(t), Heard: at.Add(time.Duration(rapid.IntRange(-90, 90).Draw(t, "heard")) * time.Minute).Truncate(time.Millisecond),
+			Event: drawEvent(t), Topic: rapid.SampledFrom([]string{"", "orders"}).Draw(t, "topic"),
+			Partition: rapid.Int32Range(0, 1<<31-1).Draw(t, "partition"), Offset: rapid.Int64Range(0, 1<<63-1).Draw(t, "offset"), Heard: at.Add(time.Duration(rapid.IntRange(-90, 90).Draw(t, "heard")) * time.Minute).Truncate(time.Millisecond),
 			Hops: rapid.IntRange(0, 100).Draw(t, "hops"), Time: rapid.SampledFrom([]time.Time{{}, at, time.Unix(0, 0)}).Draw(t, "time"),
 			Started:     rapid.SampledFrom([]time.Time{{}, at.Add(1)}).Draw(t, "started"),
 			TraceParent: rapid.SampledFrom(traceParents).Draw(t, "traceparent"), TraceState: rapid.SampledFrom([]string{"", "x"}).Draw(t, "tracestate"),
