@@ -328,4 +328,3 @@ func TestLargeHalvesAreKept(t *testing.T) {
 	s.Expect("f", jobUndone.New(note{"f", "xxx"}))
 	s.ExpectJoin("f", "send", choreotest.JoinDone)
 }
-

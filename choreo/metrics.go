@@ -320,6 +320,9 @@ func (s *status) add(p journal.Parking) {
 // addJoins adds the joins of a task that wait.
 func (s *status) addJoins(all map[string]journal.Joining) {
 	for step, x := range all {
+		if _, joins := s.joins[step]; !joins {
+			continue // another version of it does
+		}
 		if was := s.joins[step]; was.Flows > 0 && was.Since.Before(x.Since) {
 			x.Since = was.Since
 		}

@@ -36,6 +36,7 @@ func sampleService() *Service {
 	closed := Event[sampleReceipt]{Type: "test.closed.v1", Topic: "orders", Outcome: Succeeded}
 	late := Event[sampleReceipt]{Type: "test.late.v1", Topic: "orders"}
 	asked := Event[sampleReceipt]{Type: "test.asked.v1", Topic: "orders"}
+	settled := Event[sampleReceipt]{Type: "test.settled.v1", Topic: "orders"}
 	scan := Event[[]byte]{Type: "test.scan.v1", Topic: "scans", Codec: Bytes{Type: "image/png"}}
 	receipt := func(o sampleOrder) sampleReceipt { return sampleReceipt{ID: o.ID} }
 	return NewService("sample",
@@ -54,6 +55,10 @@ func sampleService() *Service {
 		Reaction[[]byte]{Name: "archive", On: scan, Do: func(context.Context, []byte) (Emissions, error) { return nil, nil }},
 		Deadline[sampleReceipt, sampleReceipt]{
 			Name: "in-time", After: asked, Within: Fixed[sampleReceipt](15 * time.Minute), Unless: Events{closed, declined}, Emit: late,
+			Do: func(_ context.Context, r sampleReceipt) (sampleReceipt, error) { return r, nil },
+		},
+		Step[sampleReceipt, sampleReceipt]{
+			Name: "close", On: Both(asked, AnyOf(paid, refunded), func(a, _ sampleReceipt) sampleReceipt { return a }), Emit: settled,
 			Do: func(_ context.Context, r sampleReceipt) (sampleReceipt, error) { return r, nil },
 		},
 		Starts(asked),

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -33,6 +35,7 @@ type recordedSpan struct {
 	kind   trace.SpanKind
 	self   trace.SpanContext
 	parent trace.SpanContext
+	links  []trace.Link
 	attrs  map[attribute.Key]attribute.Value
 	status codes.Code
 	text   string
@@ -52,6 +55,7 @@ func (r recordingTracer) Start(ctx context.Context, name string, opts ...trace.S
 	}
 	s.self = trace.NewSpanContext(id)
 	s.SetAttributes(c.Attributes()...)
+	s.links = c.Links()
 	r.spans = append(r.spans, s)
 	return trace.ContextWithSpan(ctx, s), s
 }
@@ -133,6 +137,33 @@ func TestSpansOfDeadlinesNameNoPosition(t *testing.T) {
 		if got, ok := rec.spans[0].attrs[key]; ok {
 			t.Errorf("%s is %s", key, got.String())
 		}
+	}
+}
+
+// The span of a joined run is linked to those of all halves, as far as they were
+// traced.
+func TestSpansOfJoinsAreLinkedToAllHalves(t *testing.T) {
+	rec := &spanRecorder{}
+	r := tracedRun(cloudevent.Event{ID: "e2", Source: "/stock", Type: "stock.reserved", TraceParent: incomingParent})
+	const other = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
+	r.joined = &joined{Join: journal.Join{Halves: []journal.Half{
+		{Event: journal.Event{ID: "e1", Type: "payment.authorized"}, TraceParent: other, TraceState: incomingState},
+		{Event: journal.Event{ID: "untraced"}},
+		{Event: journal.Event{ID: "e2", Type: "stock.reserved"}, TraceParent: incomingParent},
+	}}}
+	_, span := newTracing(rec, "it.shipping").start(t.Context(), r, "ship")
+	span.end(nil)
+	s := rec.spans[0]
+	if s.parent.SpanID().String() != "b7ad6b7169203331" {
+		t.Errorf("the parent is %v, not the span of the last half", s.parent)
+	}
+	var got []string
+	for _, l := range s.links {
+		got = append(got, fmt.Sprintf("%s %s %s %v", l.SpanContext.TraceID(), l.SpanContext.SpanID(), l.SpanContext.TraceState(), l.Attributes[0].Value.AsString()))
+	}
+	want := []string{"1af7651916cd43dd8448eb211c80319c c7ad6b7169203331 vendor=x e1", "0af7651916cd43dd8448eb211c80319c b7ad6b7169203331  e2"}
+	if !slices.Equal(got, want) {
+		t.Errorf("linked are %q, want %q", got, want)
 	}
 }
 

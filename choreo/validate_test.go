@@ -37,6 +37,23 @@ func deadline(change ...func(*Deadline[in, out])) Deadline[in, out] {
 	return d
 }
 
+var (
+	more = Event[in]{Type: "test.more", Topic: "m"}
+	last = Event[in]{Type: "test.last", Topic: "m"}
+	old  = Event[other]{Type: "test.old", Topic: "m"}
+)
+
+func pair(a, _ in) in { return a }
+
+func joins(on Trigger[in], change ...func(*Step[in, out])) Step[in, out] {
+	s := step()
+	s.On = on
+	for _, c := range change {
+		c(&s)
+	}
+	return s
+}
+
 func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 	with := func(change func(*Step[in, out])) Declaration {
 		s := step()
@@ -117,6 +134,24 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 		{"a topic twice", []Declaration{step(), Topic{Name: "a"}, Topic{Name: "a"}}, []string{"declared twice"}},
 		{"senseless partitions", []Declaration{step(), Topic{Name: "a", Partitions: -1, Replication: -2}}, []string{"Partitions is -1 and Replication is -2"}},
 		{"HTTP without a handler", []Declaration{step(), HTTP{Addr: ":0"}}, []string{"Handler is missing"}},
+		{"a join", []Declaration{joins(Both(heard, more, pair))}, nil},
+		{"a join of three", []Declaration{joins(All3(heard, AnyOf(more, Upcast(old, func(other) in { return in{} })), last, func(a, b, c in) in { return a }))}, nil},
+		{"a join of nothing", []Declaration{joins(Both[in, in, in](nil, AnyOf[in](), nil))},
+			[]string{`step "act": On: half 1 of the join is missing`, `step "act": On: half 2 of the join names no event`, `step "act": On: the join has no function`}},
+		{"a join of three without a function", []Declaration{joins(All3[in, in, in, in](heard, more, last, nil))}, []string{"the join has no function"}},
+		{"a join of one event twice", []Declaration{joins(Both(heard, AnyOf(more, heard), pair))}, []string{`step "act": On has event "test.heard" twice`}},
+		{"a join of a join", []Declaration{joins(Both(heard, Both(more, last, pair), pair))}, []string{`step "act": On: half 2 of the join is a join itself; use All3`}},
+		{"a join of alternatives that are joins", []Declaration{joins(Both(heard, AnyOf(more, Both(last, more, pair)), pair))}, []string{"half 2 of the join is a join itself"}},
+		{"alternatives that are joins", []Declaration{joins(AnyOf(heard, Both(more, last, pair)))}, []string{`step "act": On: AnyOf holds a join`}},
+		{"alternatives of nothing and a join", []Declaration{joins(AnyOf(nil, Both(more, last, pair)))}, []string{`step "act": On: AnyOf holds a join`, `step "act": On names no event`}},
+		{"a join that is cancelled by a half", []Declaration{joins(Both(heard, trouble, pair), func(s *Step[in, out]) {
+			s.Cancel = []Cancellation{CancelOn(trouble, func(in) out { return out{} }, refused)}
+		})}, []string{`event "test.trouble" sets the step off and compensates it`}},
+		{"a join of what has a key of its own", []Declaration{joins(Both(heard, Event[in]{Type: "test.keyed", Topic: "k", Key: func(i in) string { return i.ID }}, pair))},
+			[]string{`event "test.keyed": Key is not the correlation id`}},
+		{"a reaction that joins", []Declaration{Reaction[in]{Name: "r", On: Both(heard, more, pair), Do: func(context.Context, in) (Emissions, error) { return nil, nil }}},
+			[]string{`reaction "r": On joins events, which only a Step can`}},
+		{"a deadline after a join", []Declaration{deadline(func(d *Deadline[in, out]) { d.After = Both(heard, more, pair) })}, []string{`deadline "d": After joins events, which only a Step can`}},
 		{"a deadline", []Declaration{deadline()}, nil},
 		{"a deadline without anything", []Declaration{Deadline[in, out]{Name: "d", Emit: said}},
 			[]string{`deadline "d": After is missing`, `deadline "d": Within is missing`, `deadline "d": Unless is empty`, `deadline "d": Do is missing`}},

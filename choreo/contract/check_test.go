@@ -167,3 +167,52 @@ func TestVersions(t *testing.T) {
 		t.Errorf("%s, %v, want %s", b, err, want)
 	}
 }
+
+// A step that joins what nobody says would wait for ever.
+func TestAJoinWhoseHalfNobodySays(t *testing.T) {
+	payload := event(t, struct{ ID string }{})
+	of := func(typ string) Event { e := payload; e.Type = typ; return e }
+	heard := func(types ...string) (all []Heard) {
+		for _, typ := range types {
+			all = append(all, Heard{Event: of(typ), By: []Hearer{{"ship", Joins}}})
+		}
+		return all
+	}
+	shipping := Contract{Service: "shipping", Hears: heard("paid", "reserved", "reserved.v2"),
+		Joins: []Join{{Name: "ship", Halves: [][]string{{"paid"}, {"reserved", "reserved.v2"}}, Emits: "shipped"}}}
+	says := func(service, typ string) Contract {
+		return Contract{Service: service, Says: []Said{{Event: of(typ), By: []Sayer{{"x", "did"}}}}}
+	}
+	for _, c := range []struct {
+		name      string
+		contracts []Contract
+		want      []string
+	}{
+		{"both are said", []Contract{says("payment", "paid"), says("stock", "reserved")}, nil},
+		{"by another version", []Contract{says("payment", "paid"), says("stock", "reserved.v2")}, nil},
+		{"one is not", []Contract{says("payment", "paid")}, []string{
+			"shipping (ship): reserved or reserved.v2: is half 2 of 2 that the step joins and nobody says it, so it never runs"}},
+		{"neither is", nil, []string{
+			"shipping (ship): paid: is half 1 of 2 that the step joins and nobody says it, so it never runs",
+			"shipping (ship): reserved or reserved.v2: is half 2 of 2 that the step joins and nobody says it, so it never runs"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			for _, p := range Check(append(c.contracts, shipping)...) {
+				if p.Kind == NeverJoined {
+					got = append(got, p.String())
+				}
+			}
+			if strings.Join(got, "\n") != strings.Join(c.want, "\n") {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+	var hostile Contract
+	if err := json.Unmarshal([]byte(`{"version":1,"service":"x","tasks":1,"hears":[],"says":[],"joins":[{"name":"a","halves":[[]]}]}`), &hostile); err != nil {
+		t.Fatal(err)
+	}
+	if problems := Check(hostile); len(problems) != 1 || problems[0].Kind != NeverJoined {
+		t.Errorf("a half of no type: %v", problems)
+	}
+}

@@ -1,0 +1,360 @@
+package choreo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/internal/sched"
+	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"pgregory.net/rapid"
+)
+
+// ledger is a pipeline that commits what it is given in its order, as far as it is
+// told, and forgets the rest.
+type ledger struct {
+	pipeline
+	committed []*kgo.Record
+	under     []*txn.Result
+	kept      [][]*kgo.Record // the records of what is under way
+	finished  func(offset int64)
+}
+
+func (l *ledger) Submit(r *txn.Result) {
+	var kept []*kgo.Record
+	for _, rec := range r.Records {
+		own := *rec // it is used again
+		kept = append(kept, &own)
+	}
+	l.under, l.kept = append(l.under, r), append(l.kept, kept)
+}
+
+func (l *ledger) commit(n int) {
+	n = min(n, len(l.under))
+	for i, r := range l.under[:n] {
+		l.committed = append(l.committed, l.kept[i]...)
+		if r.Source != nil {
+			l.finished(r.Offset)
+		}
+		r.Done.Done(true)
+	}
+	l.under, l.kept = l.under[n:], l.kept[n:]
+}
+
+// crash loses what is under way.
+func (l *ledger) crash() { l.under, l.kept = nil, nil }
+
+// of are the committed records of a topic.
+func (l *ledger) of(topic string) (all []*kgo.Record) {
+	for _, rec := range l.committed {
+		if rec.Topic == topic {
+			all = append(all, rec)
+		}
+	}
+	return all
+}
+
+var (
+	halfA = Event[string]{Type: "test.a", Topic: "a"}
+	halfB = Event[string]{Type: "test.b", Topic: "b"}
+	halfC = Event[string]{Type: "test.c", Topic: "c"}
+	both  = Event[string]{Type: "test.both", Topic: "both"}
+)
+
+func glue(x ...string) string { return strings.Join(x, "+") }
+
+// joinAll is a step that joins all three, or fewer, and calls do.
+func joinAll(on Trigger[string], do func(context.Context, string) (string, error)) Step[string, string] {
+	return Step[string, string]{Name: "join", On: on, Do: do, Emit: both, Retry: Retry{Attempts: 1}}
+}
+
+func ofTwo() Trigger[string] {
+	return Both(halfA, halfB, func(a, b string) string { return glue(a, b) })
+}
+
+// joiner is an engine of one task that runs a service of its own.
+type joiner struct {
+	t *testing.T
+	*engine
+	ledger *ledger
+	owned  *owned
+}
+
+func newJoiner(t *testing.T) *joiner {
+	e, in := bareEngine(t)
+	in.owned.inc.Close(nil)
+	j := &joiner{t: t, engine: e, ledger: &ledger{pipeline: e.pipe, finished: func(int64) {}}}
+	e.pipe = j.ledger
+	return j
+}
+
+// open begins an ownership by a version of the service, of what is committed.
+func (j *joiner) open(tb interface{ Fatal(...any) }, d ...Declaration) {
+	j.plan = newPlan(NewService("joiner", append(d, Tasks(1))...))
+	if err := j.plan.err(); err != nil {
+		tb.Fatal(err)
+	}
+	j.names = namesOf("joiner", "")
+	j.metrics = newMetrics(prometheus.NewRegistry(), j.plan)
+	if j.owned != nil {
+		j.owned.inc.Close(nil)
+		synctest.Wait()
+	}
+	j.ledger.crash()
+	o := j.newOwned(0, j.fence.Open(0), j.newStore())
+	for _, rec := range j.ledger.of(j.names.journal) {
+		o.store.Apply(rec)
+	}
+	if err := o.store.Restored(); err != nil {
+		tb.Fatal(err)
+	}
+	j.owned = o
+	j.recall(o)
+	j.rejoin(o)
+	synctest.Wait()
+}
+
+// hear handles an event of flow f, which lies at an offset.
+func (j *joiner) hear(typ, id string, offset int64) {
+	h := j.plan.hears[typ]
+	if h == nil {
+		return
+	}
+	data, _ := json.Marshal(id) // a string
+	ev := cloudevent.Event{ID: id, Source: "/test", Type: typ, CorrelationID: "f", Time: time.Now(), Data: data, DataContentType: "application/json"}
+	rec := &kgo.Record{Topic: "in", Offset: offset}
+	if err := ev.Fill(rec); err != nil {
+		panic(err)
+	}
+	r := &run{event: ev}
+	r.begin(j.engine, &input{owned: j.owned, Source: &txn.Source{Topic: "in"}}, rec, h)
+	if !j.room.try(r.rec) {
+		panic("no room")
+	}
+	j.sched.Submit(sched.Key{Name: r.key}, r)
+	synctest.Wait()
+}
+
+// said are the payloads of what is committed.
+func (j *joiner) said() (all []string) {
+	for _, rec := range j.ledger.of(both.Topic) {
+		var text string
+		if err := json.Unmarshal(rec.Value, &text); err != nil {
+			panic(err)
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+// Whatever the order of the halves, however often each comes, and wherever the
+// process dies and is started again: the join runs once, on the first event of each
+// half, and every attempt at it has the same idempotency key.
+func TestAJoinRunsExactlyOnce(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		types := []string{halfA.Type, halfB.Type}
+		step := joinAll(ofTwo(), nil)
+		if rapid.Bool().Draw(rt, "three") {
+			types = append(types, halfC.Type)
+			step.On = All3(halfA, halfB, halfC, func(a, b, c string) string { return glue(a, b, c) })
+		}
+		// Of each type the events lie in one partition, so they stay in their order.
+		events, first := map[string][]string{}, ""
+		for _, typ := range types {
+			ids := []string{typ + "1", typ + "2", typ + "3"}
+			events[typ] = append(ids[:1:1], rapid.SliceOfN(rapid.SampledFrom(ids), 0, 3).Draw(rt, "further events of "+typ)...)
+			first = strings.TrimPrefix(first+"+"+ids[0], "+")
+		}
+		fails, calls, keys := rapid.IntRange(0, 2).Draw(rt, "attempts that fail"), 0, map[string]bool{}
+		step.Do = func(ctx context.Context, s string) (string, error) {
+			keys[Meta(ctx).IdempotencyKey] = true
+			if calls++; calls <= fails {
+				return "", errors.New("not yet")
+			}
+			return s, nil
+		}
+		step.Retry = Retry{Attempts: 10, InPlace: 1, First: time.Second}
+		synctest.Test(t, func(t *testing.T) {
+			j := newJoiner(t)
+			heard, committed, at := map[string]int{}, map[string]int{}, []string{}
+			j.ledger.finished = func(offset int64) { committed[at[offset]]++ }
+			j.open(rt, step)
+			for {
+				var left []string
+				for _, typ := range types {
+					if heard[typ] < len(events[typ]) {
+						left = append(left, typ)
+					}
+				}
+				if len(left) == 0 {
+					break
+				}
+				switch rapid.SampledFrom([]string{"hear", "hear", "hear", "commit", "wait", "die"}).Draw(rt, "next") {
+				case "hear":
+					typ := rapid.SampledFrom(left).Draw(rt, "type")
+					at = append(at, typ)
+					j.hear(typ, events[typ][heard[typ]], int64(len(at)-1))
+					heard[typ]++
+				case "commit":
+					j.ledger.commit(rapid.IntRange(0, 3).Draw(rt, "results"))
+				case "wait":
+					time.Sleep(time.Minute)
+					synctest.Wait()
+				case "die":
+					j.open(rt, step)
+					heard = maps.Clone(committed)
+				}
+			}
+			for range 10 {
+				j.ledger.commit(1 << 30)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+			}
+			if got := j.said(); !slices.Equal(got, []string{first}) {
+				rt.Fatalf("said is %q, want %q once", got, first)
+			}
+			if len(keys) != 1 {
+				rt.Fatalf("attempts were made under %d keys", len(keys))
+			}
+			j.owned.inc.Close(nil)
+		})
+	})
+}
+
+// What waits for a half that a new version does not declare any more runs when its
+// task is restored.
+func TestAJoinRunsWithoutWhatIsNotDeclaredAnyMore(t *testing.T) {
+	ofThree := All3(halfA, halfB, halfC, func(a, b, c string) string { return glue(a, b, c) })
+	alone := AnyOf(halfA)
+	for name, c := range map[string]struct {
+		before Trigger[string]
+		heard  []Event[string]
+		after  Trigger[string]
+		then   []Event[string] // heard after it
+		says   []string
+		fails  int
+	}{
+		"three, then two":               {ofThree, []Event[string]{halfA, halfB}, ofTwo(), nil, []string{"test.a+test.b"}, 0},
+		"three, then two, fails":        {ofThree, []Event[string]{halfB, halfA}, ofTwo(), nil, []string{"test.a+test.b"}, 3},
+		"three, then two that wait":     {ofThree, []Event[string]{halfA, halfC}, ofTwo(), []Event[string]{halfB}, []string{"test.a+test.b"}, 0},
+		"two, then one":                 {ofTwo(), []Event[string]{halfA}, alone, []Event[string]{halfA}, []string{"test.a"}, 0},
+		"two, then one, fails":          {ofTwo(), []Event[string]{halfA}, alone, []Event[string]{halfA}, []string{"test.a"}, 3},
+		"two, then the other one":       {ofTwo(), []Event[string]{halfB}, alone, []Event[string]{halfA}, []string{"test.a"}, 0},
+		"three, then two alone":         {ofThree, []Event[string]{halfC, halfA}, AnyOf(halfA, halfC), nil, []string{"test.c", "test.a"}, 0},
+		"it ran, then one":              {ofTwo(), []Event[string]{halfB, halfA}, alone, nil, []string{"test.a+test.b"}, 0},
+		"one, then two":                 {alone, []Event[string]{halfA}, ofTwo(), []Event[string]{halfB, halfA}, []string{"test.a"}, 0},
+		"two, then two, the same":       {ofTwo(), []Event[string]{halfA}, ofTwo(), []Event[string]{halfB}, []string{"test.a+test.b"}, 0},
+		"nothing was heard, then three": {ofTwo(), nil, ofThree, []Event[string]{halfC, halfB, halfA}, []string{"test.a+test.b+test.c"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j, calls := newJoiner(t), 0
+				fails := c.fails
+				do := func(_ context.Context, s string) (string, error) {
+					if calls++; calls <= fails {
+						return "", errors.New("not yet")
+					}
+					return s, nil
+				}
+				version := func(on Trigger[string]) Step[string, string] {
+					s := joinAll(on, do)
+					s.Retry = Retry{Attempts: 10, InPlace: 2, First: time.Second}
+					return s
+				}
+				j.open(t, version(c.before))
+				for n, e := range c.heard {
+					j.hear(e.Type, e.Type, int64(n))
+				}
+				j.ledger.commit(1 << 30)
+				for range 3 { // dies, and is started again, which must repeat nothing
+					j.open(t, version(c.after))
+					for range 5 {
+						time.Sleep(time.Minute)
+						synctest.Wait()
+						j.ledger.commit(1 << 30)
+					}
+				}
+				for n, e := range c.then {
+					j.hear(e.Type, e.Type, int64(10+n))
+				}
+				j.ledger.commit(1 << 30)
+				if got := j.said(); !slices.Equal(got, c.says) {
+					t.Errorf("said is %q, want %q", got, c.says)
+				}
+				if n := len(j.owned.store.JoinsOf("f")); n != 0 && name != "two, then the other one" {
+					t.Errorf("%d joins wait", n)
+				}
+				if calls != fails+len(c.says) {
+					t.Errorf("%d calls", calls)
+				}
+				j.owned.inc.Close(nil)
+			})
+		})
+	}
+}
+
+// A half that a version does not hear is kept for one that joins it again.
+func TestAHalfIsKeptWhileItIsNotJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJoiner(t)
+		do := func(_ context.Context, s string) (string, error) { return s, nil }
+		j.open(t, joinAll(ofTwo(), do))
+		j.hear(halfB.Type, "b", 1)
+		j.ledger.commit(1)
+		j.open(t, joinAll(AnyOf(halfA), do))
+		if len(j.ledger.under) != 0 {
+			t.Errorf("%d results came of the restore", len(j.ledger.under))
+		}
+		j.open(t, joinAll(ofTwo(), do))
+		j.hear(halfA.Type, "a", 2)
+		j.ledger.commit(1)
+		if got := j.said(); !slices.Equal(got, []string{"a+b"}) {
+			t.Errorf("said is %q", got)
+		}
+		j.owned.inc.Close(nil)
+	})
+}
+
+// What a version ran on one event the next one does not join; and what it has parked
+// waits for the other half.
+func TestAStepThatBecomesAJoin(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails bool
+		says  string
+	}{"it ran": {false, "a"}, "its attempts are parked": {true, "a+b"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := newJoiner(t)
+				first := joinAll(AnyOf(halfA), func(_ context.Context, s string) (string, error) {
+					if c.fails {
+						return "", errors.New("not yet")
+					}
+					return s, nil
+				})
+				first.Retry = Retry{Attempts: 1000, InPlace: 1, First: time.Second}
+				j.open(t, first)
+				j.hear(halfA.Type, "a", 1)
+				j.ledger.commit(1 << 30)
+				j.open(t, joinAll(ofTwo(), func(_ context.Context, s string) (string, error) { return s, nil }))
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				j.hear(halfB.Type, "b", 2)
+				j.hear(halfA.Type, "a", 3)
+				j.ledger.commit(1 << 30)
+				if got := j.said(); !slices.Equal(got, []string{c.says}) {
+					t.Errorf("said is %q, want %q", got, c.says)
+				}
+				j.owned.inc.Close(nil)
+			})
+		})
+	}
+}
