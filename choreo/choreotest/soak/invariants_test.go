@@ -29,6 +29,7 @@ func whole() []choreo.Emission {
 		one(tallied, 1), one(tallied, 2), one(tallied, 4),
 		one(echoed, 1), one(echoed, 2), one(echoed, 4),
 		one(did, 1), one(did, 2), one(undone, 2), one(undone, 1), one(counted, 5, 1, 2, 4),
+		one(paired, 1, 1), one(unpaired, 1, 1), // the first two, and what undoes them
 		one(shipped, 1), one(shipped, 2), one(balanced, 5, 1, 2, -2, -1), one(ended, 5, 1, 2, 4),
 	}
 }
@@ -57,7 +58,7 @@ var topics = func() map[string]string {
 	all := map[string]string{}
 	for _, e := range []choreo.Event[item]{
 		begun, greeted, sent, recalled, finished, relayed, relayedRecall, relayedEnd, tallied, echoed, did, refused, gaveUp, undone, dropped, counted,
-		shipped, unshipped, balanced, ended, lapsed,
+		shipped, unshipped, balanced, ended, lapsed, paired, unpaired,
 	} {
 		all[e.Type] = e.Topic
 	}
@@ -117,6 +118,27 @@ func TestADeadlineThatFiresWronglyIsFound(t *testing.T) {
 	} {
 		if names := broken(committed(t, events)); !slices.Contains(names, "a deadline fires at most once, for what has set it, and never once it is met") {
 			t.Errorf("nobody notices that it has fired %s: %v", name, names)
+		}
+	}
+}
+
+func TestAJoinThatIsMadeWronglyIsFound(t *testing.T) {
+	without := slices.DeleteFunc(whole(), func(e choreo.Emission) bool { return topics[e.Type] == paired.Topic })
+	if names := broken(committed(t, append(without, one(unpaired, 2)))); len(names) > 0 {
+		t.Errorf("it was called off as it should be: %v", names)
+	}
+	for name, said := range map[string][]choreo.Emission{
+		"another event":                   {one(paired, 2, 1), one(unpaired, 2, 1)},
+		"twice":                           {one(paired, 1, 1), one(paired, 1, 1)},
+		"undone with another":             {one(paired, 1, 1), one(unpaired, 1, 2)},
+		"not undone":                      {one(paired, 1, 1)},
+		"called off by what came later":   {one(unpaired, 1)},
+		"nothing, and it is not told":     {},
+		"undone and called off":           {one(paired, 1, 1), one(unpaired, 1, 1), one(unpaired, 2)},
+		"after it was called off already": {one(unpaired, 2), one(paired, 1, 1)},
+	} {
+		if names := broken(committed(t, append(slices.Clone(without), said...))); !slices.Contains(names, "a join pairs the first of each half, once") {
+			t.Errorf("nobody notices that it pairs %s: %v", name, names)
 		}
 	}
 }

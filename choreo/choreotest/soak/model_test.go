@@ -180,6 +180,7 @@ func invariants() []choreotest.Invariant {
 			}
 			return equal(lapsed.Topic, t[lapsed.Topic], retyped(heard[:1], relayed, lapsed))
 		}),
+		over("a join pairs the first of each half, once", joined),
 		over("a flow ends once", func(t topicsOf) error {
 			return equal(ended.Topic, only(t[ended.Topic], ended), retyped(t[counted.Topic], counted, ended))
 		}),
@@ -190,6 +191,24 @@ func invariants() []choreotest.Invariant {
 			return nil
 		}},
 	}
+}
+
+// joined is what becomes of the first of each half: the pair is said, or what calls
+// it off comes before that, and is answered once.
+func joined(t topicsOf) error {
+	said, tallies, dids := t[paired.Topic], t[tallied.Topic], only(t[did.Topic], did)
+	off := only(t[undone.Topic], undone, dropped)
+	var pair []line
+	if len(tallies) > 0 && len(dids) > 0 {
+		pair = []line{{paired.Type, pairUp(tallies[0].item, dids[0].item)}}
+	}
+	switch {
+	case len(off) == 0:
+		return equal(paired.Topic, said, pair)
+	case len(pair) > 0 && len(said) > 1: // it was undone, with what it ran on
+		return equal(paired.Topic, said, append(pair, line{unpaired.Type, pair[0].item}))
+	}
+	return equal(paired.Topic, said, []line{{unpaired.Type, off[0].item}})
 }
 
 // barrier plays what the step has heard against what it has said. Which answer

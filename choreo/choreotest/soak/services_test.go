@@ -52,8 +52,11 @@ var (
 
 	shipped   = choreo.Event[item]{Type: "soak.shipped", Topic: "soak.shipment"}
 	unshipped = choreo.Event[item]{Type: "soak.unshipped", Topic: "soak.shipment"}
-	balanced  = choreo.Event[item]{Type: "soak.balanced", Topic: "soak.shipment"}
-	ended     = choreo.Event[item]{Type: "soak.ended", Topic: "soak.shipment", Outcome: choreo.Succeeded}
+	paired    = choreo.Event[item]{Type: "soak.paired", Topic: "soak.pair"}
+	unpaired  = choreo.Event[item]{Type: "soak.unpaired", Topic: "soak.pair"}
+
+	balanced = choreo.Event[item]{Type: "soak.balanced", Topic: "soak.shipment"}
+	ended    = choreo.Event[item]{Type: "soak.ended", Topic: "soak.shipment", Outcome: choreo.Succeeded}
 )
 
 func otherKey(x item) string { return "key of " + x.Flow }
@@ -133,6 +136,11 @@ func worker() *choreo.Service {
 		}})
 }
 
+func pairUp(tallied, did item) item {
+	tallied.Seen = []int{did.N}
+	return tallied
+}
+
 // shipper has the step after which there is no way back. Its echo remembers
 // nothing: what it would hear of a transaction that is aborted it would say.
 func shipper() *choreo.Service {
@@ -148,5 +156,14 @@ func shipper() *choreo.Service {
 			choreo.When(undone, func(s *item, x item) { s.Seen = append(s.Seen, -x.N) }),
 			choreo.Then(counted, func(s *item, x item) (item, bool) { x.Seen = s.Seen; return x, true }, balanced),
 		}},
+		choreo.Step[item, item]{ // of each half the first one counts
+			Name: "pair", On: choreo.Both(tallied, did, pairUp), Do: later(same), Emit: paired, Retry: patient,
+			Compensate: choreo.Undo(func(ctx context.Context, x, _ item) (item, error) { return later(same)(ctx, x) }, unpaired, undone, dropped).
+				Unknown(func(ctx context.Context, x item) error {
+					_, err := later(same)(ctx, x)
+					return err
+				}),
+			Cancel: []choreo.Cancellation{choreo.CancelOn(dropped, drop, unpaired), choreo.CancelOn(undone, drop, unpaired)},
+		},
 		choreo.Reaction[item]{Name: "end", On: counted, Once: true, Emits: choreo.Events{ended}, Do: as(ended), Retry: patient})
 }
