@@ -228,6 +228,26 @@ func TestJoinsOutliveAKill(t *testing.T) {
 	awaitGauge(t, second.reg, "choreo_joins_waiting", "send", 0)
 }
 
+// A version that hears one of the halves alone goes on with what has waited for the
+// other one.
+func TestAStepThatDoesNotJoinAnyMore(t *testing.T) {
+	brokers := broker(t)
+	svc := choreo.NewService("worker", choreo.Tasks(1), (&worker{}).sends())
+	createTopics(t, svc, configFor(brokers, "x"))
+	first := runProcess(t, svc, brokers)
+	l := listen(t, brokers, "work")
+	l.say(svc, "f", given("f", "a"))
+	awaitGauge(t, first.reg, "choreo_joins_waiting", "send", 1)
+	first.plug.pull()
+	alone := (&worker{}).step()
+	alone.Name = "send"
+	runProcess(t, choreo.NewService("worker", choreo.Tasks(1), alone), brokers)
+	said, _ := l.hear(1)
+	if ev := said[0]; ev.Type != jobDone.Type || string(ev.Data) != `{"ID":"f","By":"a"}` || len(ev.CausationIDs) != 0 {
+		t.Errorf("it has said %s %s", ev.Type, ev.Data)
+	}
+}
+
 func TestAJoinedRunThatFailsIsParked(t *testing.T) {
 	w := &worker{fail: map[string]int{"a+x": 1 << 30}}
 	reg := prometheus.NewRegistry()

@@ -49,7 +49,7 @@ var parkingMutants = []Mutant{
 	},
 	{
 		Name: "a compensation waits behind the attempts that it cancels", File: parkingFile,
-		Old: "\t_, is := s.runOf(parked[0])\n\treturn is\n", New: "\t_, is := s.runOf(parked[0])\n\treturn is && false\n",
+		Old: "\t_, is := s.runOf(r, parked[0])\n\treturn is\n", New: "\t_, is := s.runOf(r, parked[0])\n\treturn is && false\n",
 		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime(parkingTests),
 	},
 	{
