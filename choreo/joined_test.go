@@ -302,6 +302,53 @@ func TestAJoinRunsWithoutWhatIsNotDeclaredAnyMore(t *testing.T) {
 	}
 }
 
+// What an earlier version has parked on a half that is not heard any more goes on with
+// the other one.
+func TestAParkedJoinGoesOnWithoutTheHalfThatIsGone(t *testing.T) {
+	ofThree := All3(halfA, halfB, halfC, func(a, b, c string) string { return glue(a, b, c) })
+	for name, c := range map[string]struct {
+		before, after Trigger[string]
+		heard         []Event[string]
+		says          []string
+	}{
+		"the last one is gone":           {ofTwo(), AnyOf(halfA), []Event[string]{halfA, halfB}, []string{"test.a"}},
+		"the first one is gone":          {ofTwo(), AnyOf(halfA), []Event[string]{halfB, halfA}, []string{"test.a"}},
+		"of three the last one is gone":  {ofThree, ofTwo(), []Event[string]{halfB, halfA, halfC}, []string{"test.a+test.b"}},
+		"of three the last two are gone": {ofThree, AnyOf(halfB), []Event[string]{halfB, halfA, halfC}, []string{"test.b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := newJoiner(t)
+				before := joinAll(c.before, func(context.Context, string) (string, error) { return "", errors.New("not yet") })
+				before.Retry = Retry{Attempts: 1000, InPlace: 1, First: time.Second}
+				j.open(t, before)
+				for n, e := range c.heard {
+					j.hear(e.Type, e.Type, int64(n))
+				}
+				j.ledger.commit(1 << 30)
+				if j.owned.store.Parked() != 1 {
+					t.Fatalf("%d are parked", j.owned.store.Parked())
+				}
+				for range 2 {
+					j.open(t, joinAll(c.after, func(_ context.Context, s string) (string, error) { return s, nil }))
+					for range 3 {
+						time.Sleep(time.Minute)
+						synctest.Wait()
+						j.ledger.commit(1 << 30)
+					}
+				}
+				if got := j.said(); !slices.Equal(got, c.says) {
+					t.Errorf("said is %q, want %q", got, c.says)
+				}
+				if n := len(j.ledger.of(j.names.dlq)); n != 0 || j.owned.store.Parked() != 0 {
+					t.Errorf("%d dead letters, %d events are parked", n, j.owned.store.Parked())
+				}
+				j.owned.inc.Close(nil)
+			})
+		})
+	}
+}
+
 // A half that a version does not hear is kept for one that joins it again.
 func TestAHalfIsKeptWhileItIsNotJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -374,7 +374,9 @@ func (r *run) goOn(key string, p journal.Parked, t journal.Retry) {
 // handler at which it stands if that does not hear it any more.
 func (r *run) rest(h *hearing, p journal.Parked) *hearing {
 	x, stands := h.from(p)
-	if !stands {
+	if !stands && r.standIn(p) {
+		r.attempt = 0
+	} else if !stands {
 		r.deadLetter(p.At, reasonNotHeard, fmt.Errorf(
 			"it was parked at %q, which no longer hears %q; declare that again, and replay this letter", p.At, r.event.Type))
 		r.attempt = 0 // of the handler that is next

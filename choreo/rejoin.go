@@ -26,6 +26,27 @@ func (e *engine) rejoin(o *owned) {
 	e.sched.SubmitAll(work)
 }
 
+// standIn lets other halves of a join take the place of the one that is parked, if
+// its step does not hear that any more and needs no more than those.
+func (r *run) standIn(p journal.Parked) bool {
+	o, s := r.in.owned, r.e.plan.stepOf(p.At)
+	if s == nil || r.replay != nil {
+		return false
+	}
+	j, ok := r.store().Join(r.flow, s.step)
+	if _, complete := s.remaining(j); !ok || !complete || j.Find(r.hash) < 0 {
+		return false
+	}
+	j.Status = journal.JoinWaiting
+	c, err := r.store().PutJoin(r.flow, j, r.now())
+	if err != nil {
+		return false
+	}
+	r.changes = append(r.changes, c)
+	r.e.sched.Submit(sched.Key{Task: o.partition, Name: r.flow}, &rejoined{e: r.e, o: o, s: s, flow: r.flow})
+	return true
+}
+
 func (p *plan) stepOf(name string) *stepPlan {
 	for _, s := range p.steps {
 		if s.step == name {

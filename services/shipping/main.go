@@ -1,5 +1,5 @@
-// Command shipping is the shipping service: it ships what was paid for, where
-// parcels go.
+// Command shipping is the shipping service: it ships what was paid for and is in
+// stock, where parcels go.
 package main
 
 import (

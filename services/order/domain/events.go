@@ -56,6 +56,12 @@ type (
 		OrderID  string `json:"orderId"`
 		ParcelID string `json:"parcelId"`
 	}
+	// StockRejected says that the goods are not there.
+	StockRejected struct {
+		Reason string `json:"reason"`
+	}
+	// StockReleased says that no goods are set aside, nor will be.
+	StockReleased struct{}
 	// ShipmentFailed says that nothing will be shipped.
 	ShipmentFailed struct {
 		Reason string `json:"reason"`

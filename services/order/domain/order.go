@@ -14,19 +14,21 @@ const (
 	StatusAuthorized Status = "authorized"
 	StatusDeclined   Status = "declined"
 	StatusVoiding    Status = "voiding" // it is not known whether money is held; it is being found out
+	StatusOutOfStock Status = "out of stock"
 	StatusExpired    Status = "expired" // it takes too long; if nothing is shipped yet, nothing will be
 	StatusShipped    Status = "shipped"
 	StatusRefunding  Status = "refunding" // it cannot be shipped, and the money goes back
 	StatusRefunded   Status = "refunded"
 	StatusVoided     Status = "voided"
+	StatusReleased   Status = "released"  // no goods are set aside for it any more
 	StatusConfirmed  Status = "confirmed" // an end
 	StatusCancelled  Status = "cancelled" // an end
 )
 
 // order of the statuses in a history.
 var sequence = []Status{
-	StatusPlaced, StatusAuthorized, StatusDeclined, StatusVoiding, StatusExpired, StatusShipped, StatusRefunding,
-	StatusRefunded, StatusVoided, StatusConfirmed, StatusCancelled,
+	StatusPlaced, StatusAuthorized, StatusDeclined, StatusVoiding, StatusOutOfStock, StatusExpired, StatusShipped, StatusRefunding,
+	StatusRefunded, StatusVoided, StatusReleased, StatusConfirmed, StatusCancelled,
 }
 
 // Entry is one line of an order's history.
@@ -75,7 +77,16 @@ func (o *Order) Place(p Placed) {
 func (o *Order) Authorize(a PaymentAuthorized) { o.note(StatusAuthorized, a.AuthorizationID) }
 
 // PaymentUnavailable notes that it must be found out whether money is held.
-func (o *Order) PaymentUnavailable(u PaymentUnavailable) { o.note(StatusVoiding, u.Reason) }
+func (o *Order) PaymentUnavailable(u PaymentUnavailable) {
+	o.note(StatusVoiding, u.Reason)
+	o.strike(StatusRefunding)
+}
+
+// OutOfStock notes that there is nothing to ship.
+func (o *Order) OutOfStock(r StockRejected) { o.note(StatusOutOfStock, r.Reason) }
+
+// Release notes that no goods are set aside any more.
+func (o *Order) Release(StockReleased) { o.note(StatusReleased, "") }
 
 // Expired is what is said of an order that has not ended in time.
 func (p Placed) Expired() Expired { return Expired{OrderID: p.OrderID} }
@@ -83,8 +94,12 @@ func (p Placed) Expired() Expired { return Expired{OrderID: p.OrderID} }
 // Expire notes that the order takes too long.
 func (o *Order) Expire(Expired) { o.note(StatusExpired, "") }
 
-// NotShipped notes that the money will be given back.
-func (o *Order) NotShipped(f ShipmentFailed) { o.note(StatusRefunding, f.Reason) }
+// NotShipped notes that the money will be given back, if any is held.
+func (o *Order) NotShipped(f ShipmentFailed) {
+	if !o.has(StatusDeclined) && !o.has(StatusVoiding) {
+		o.note(StatusRefunding, f.Reason)
+	}
+}
 
 // Ship confirms the order.
 func (o *Order) Ship(s Shipped) (end Confirmed, say bool) {
@@ -100,6 +115,8 @@ func (o *Order) Ship(s Shipped) (end Confirmed, say bool) {
 // Decline cancels the order.
 func (o *Order) Decline(d PaymentDeclined) (end Cancelled, say bool) {
 	o.note(StatusDeclined, d.Reason)
+	o.strike(StatusRefunding)
+	o.strike(StatusVoided)
 	return o.cancel(d.OrderID, d.Reason)
 }
 
@@ -111,7 +128,9 @@ func (o *Order) Refund(r PaymentRefunded) (end Cancelled, say bool) {
 
 // Void cancels the order.
 func (o *Order) Void(v PaymentVoided) (end Cancelled, say bool) {
-	o.note(StatusVoided, v.Reason)
+	if !o.has(StatusDeclined) { // then there never was any money
+		o.note(StatusVoided, v.Reason)
+	}
 	return o.cancel(v.OrderID, v.Reason)
 }
 
@@ -126,6 +145,11 @@ func (o *Order) cancel(id, reason string) (Cancelled, bool) {
 
 func (o *Order) has(s Status) bool {
 	return slices.ContainsFunc(o.History, func(e Entry) bool { return e.Status == s })
+}
+
+// strike takes out of the history what turns out not to be so.
+func (o *Order) strike(s Status) {
+	o.History = slices.DeleteFunc(o.History, func(e Entry) bool { return e.Status == s })
 }
 
 // note puts what happened where it belongs in the history. It returns false if

@@ -53,6 +53,10 @@ func (s *said) apply(o *Order, event string) {
 		s.cancel(o.Refund(PaymentRefunded{OrderID: "o1", Reason: "not served"}))
 	case "voided":
 		s.cancel(o.Void(PaymentVoided{OrderID: "o1", Reason: "payment unavailable"}))
+	case "out of stock":
+		o.OutOfStock(StockRejected{Reason: "sold out"})
+	case "released":
+		o.Release(StockReleased{})
 	default:
 		panic(event)
 	}
@@ -84,6 +88,21 @@ var courses = map[string]struct {
 		events: []string{"placed", "unavailable", "voided"}, status: StatusCancelled,
 		said:    said{cancelled: []Cancelled{{"o1", "payment unavailable"}}},
 		history: []Status{StatusPlaced, StatusVoiding, StatusVoided, StatusCancelled},
+	},
+	"declined, and its goods put back": {
+		events: []string{"placed", "declined", "shipment failed", "released"}, status: StatusCancelled,
+		said:    said{cancelled: []Cancelled{{"o1", "over limit"}}},
+		history: []Status{StatusPlaced, StatusDeclined, StatusReleased, StatusCancelled},
+	},
+	"voided, and its goods put back": {
+		events: []string{"placed", "unavailable", "shipment failed", "voided", "released"}, status: StatusCancelled,
+		said:    said{cancelled: []Cancelled{{"o1", "payment unavailable"}}},
+		history: []Status{StatusPlaced, StatusVoiding, StatusVoided, StatusReleased, StatusCancelled},
+	},
+	"out of stock": {
+		events: []string{"placed", "authorized", "out of stock", "shipment failed", "refunded", "released"}, status: StatusCancelled,
+		said:    said{cancelled: []Cancelled{{"o1", "not served"}}},
+		history: []Status{StatusPlaced, StatusAuthorized, StatusOutOfStock, StatusRefunding, StatusRefunded, StatusReleased, StatusCancelled},
 	},
 	"not yet authorized":   {events: []string{"placed"}, status: StatusPlaced, history: []Status{StatusPlaced}},
 	"not yet shipped":      {events: []string{"placed", "authorized"}, status: StatusAuthorized, history: []Status{StatusPlaced, StatusAuthorized}},

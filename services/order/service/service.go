@@ -24,6 +24,9 @@ var (
 	refunded    = choreo.Event[domain.PaymentRefunded]{Type: "com.example.payment.refunded.v1", Topic: "payments"}
 	voided      = choreo.Event[domain.PaymentVoided]{Type: "com.example.payment.voided.v1", Topic: "payments"}
 
+	rejected = choreo.Event[domain.StockRejected]{Type: "com.example.stock.rejected.v1", Topic: "stock"}
+	released = choreo.Event[domain.StockReleased]{Type: "com.example.stock.released.v1", Topic: "stock"}
+
 	shipped        = choreo.Event[domain.Shipped]{Type: "com.example.shipment.shipped.v1", Topic: "shipments"}
 	shipmentFailed = choreo.Event[domain.ShipmentFailed]{Type: "com.example.shipment.failed.v1", Topic: "shipments"}
 )
@@ -42,6 +45,8 @@ func New(patience time.Duration) (*choreo.Service, http.Handler) {
 		choreo.When(authorized, (*domain.Order).Authorize),
 		choreo.When(expired, (*domain.Order).Expire),
 		choreo.When(unavailable, (*domain.Order).PaymentUnavailable),
+		choreo.When(rejected, (*domain.Order).OutOfStock),
+		choreo.When(released, (*domain.Order).Release),
 		choreo.When(shipmentFailed, (*domain.Order).NotShipped),
 		choreo.Then(shipped, (*domain.Order).Ship, confirmed),
 		choreo.Then(declined, (*domain.Order).Decline, cancelled),
@@ -51,6 +56,7 @@ func New(patience time.Duration) (*choreo.Service, http.Handler) {
 	svc := choreo.NewService("order",
 		choreo.Topic{Name: "orders", Partitions: 8},
 		choreo.Topic{Name: "payments", Partitions: 8},
+		choreo.Topic{Name: "stock", Partitions: 8},
 		choreo.Topic{Name: "shipments", Partitions: 8},
 		choreo.Starts(placed),
 		orders,

@@ -1,5 +1,5 @@
-// Package domain is the shipping service's rules: where parcels go, and where
-// not. It is plain Go and knows neither Kafka nor the runtime. Parcels
+// Package domain is the shipping service's rules: what makes a parcel, where parcels
+// go, and where not. It is plain Go and knows neither Kafka nor the runtime. Parcels
 // themselves are the business of a [Carrier].
 package domain
 
@@ -18,11 +18,37 @@ type (
 		OrderID string  `json:"orderId"`
 		Address Address `json:"address"`
 	}
+	// StockReserved says that what goes into it is set aside.
+	StockReserved struct {
+		ReservationID string `json:"reservationId"`
+	}
+	// NotPaid says that nobody pays for it.
+	NotPaid struct {
+		OrderID string `json:"orderId"`
+		Reason  string `json:"reason"`
+	}
+	// StockRejected says that there is nothing to go into it.
+	StockRejected struct {
+		OrderID string `json:"orderId"`
+		Reason  string `json:"reason"`
+	}
 	// OrderExpired asks not to ship any more what is not shipped yet.
 	OrderExpired struct {
 		OrderID string `json:"orderId"`
 	}
 )
+
+// Ready is an order that can be shipped: it is paid for, and its goods are there.
+type Ready struct {
+	OrderID string
+	Address Address
+	Goods   string // the reservation under which they lie
+}
+
+// ReadyWhen both has happened.
+func ReadyWhen(p PaymentAuthorized, s StockReserved) Ready {
+	return Ready{OrderID: p.OrderID, Address: p.Address, Goods: s.ReservationID}
+}
 
 // Address is where a parcel goes.
 type Address struct {
@@ -47,11 +73,11 @@ type (
 	}
 )
 
-// Carrier brings parcels. A key names one wish: however often it is repeated
+// Carrier brings parcels: it picks up the goods of a reservation. A key names one wish: however often it is repeated
 // under its key, one parcel is picked up, and none once it was called off, also if
 // the carrier had not heard of it.
 type Carrier interface {
-	PickUp(ctx context.Context, key string, to Address) (parcelID string, err error)
+	PickUp(ctx context.Context, key, goods string, to Address) (parcelID string, err error)
 	CallOff(ctx context.Context, key string) error
 }
 
@@ -81,7 +107,7 @@ func (e *NotServed) Error() string {
 	return fmt.Sprintf("no parcels go to %s-%s", e.Country, e.Postcode)
 }
 
-// Shipping ships what was paid for. It may be used by any number of goroutines
+// Shipping ships what is ready. It may be used by any number of goroutines
 // if its Carrier may.
 type Shipping struct {
 	Area    Area
@@ -89,22 +115,22 @@ type Shipping struct {
 }
 
 // Ship has the parcel picked up, or returns a [*NotServed].
-func (s *Shipping) Ship(ctx context.Context, key string, p PaymentAuthorized) (Shipped, error) {
-	if !s.Area.serves(p.Address) {
-		return Shipped{}, &NotServed{p.Address.Country, p.Address.Postcode}
+func (s *Shipping) Ship(ctx context.Context, key string, r Ready) (Shipped, error) {
+	if !s.Area.serves(r.Address) {
+		return Shipped{}, &NotServed{r.Address.Country, r.Address.Postcode}
 	}
-	id, err := s.Carrier.PickUp(ctx, key, p.Address)
+	id, err := s.Carrier.PickUp(ctx, key, r.Goods, r.Address)
 	if err != nil {
-		return Shipped{}, fmt.Errorf("have the parcel of order %q picked up: %w", p.OrderID, err)
+		return Shipped{}, fmt.Errorf("have the parcel of order %q picked up: %w", r.OrderID, err)
 	}
-	return Shipped{OrderID: p.OrderID, ParcelID: id}, nil
+	return Shipped{OrderID: r.OrderID, ParcelID: id}, nil
 }
 
 // CallOff sees to it that no parcel is picked up, when it is not known whether the
 // carrier has heard the wish.
-func (s *Shipping) CallOff(ctx context.Context, key string, p PaymentAuthorized) error {
+func (s *Shipping) CallOff(ctx context.Context, key string, r Ready) error {
 	if err := s.Carrier.CallOff(ctx, key); err != nil {
-		return fmt.Errorf("call the parcel of order %q off: %w", p.OrderID, err)
+		return fmt.Errorf("call the parcel of order %q off: %w", r.OrderID, err)
 	}
 	return nil
 }
@@ -115,7 +141,7 @@ func (s *Shipping) CallOff(ctx context.Context, key string, p PaymentAuthorized)
 type PaperCarrier struct{}
 
 // PickUp implements [Carrier].
-func (PaperCarrier) PickUp(_ context.Context, key string, _ Address) (string, error) {
+func (PaperCarrier) PickUp(_ context.Context, key, _ string, _ Address) (string, error) {
 	sum := sha256.Sum256([]byte(key))
 	return "parcel-" + hex.EncodeToString(sum[:12]), nil
 }

@@ -17,7 +17,7 @@ func TestShipServesItsArea(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.country+"-"+c.postcode, func(t *testing.T) {
 			s := Shipping{DefaultArea(), PaperCarrier{}}
-			got, err := s.Ship(t.Context(), "k1", PaymentAuthorized{OrderID: "o1", Address: Address{Country: c.country, Postcode: c.postcode}})
+			got, err := s.Ship(t.Context(), "k1", Ready{OrderID: "o1", Address: Address{Country: c.country, Postcode: c.postcode}})
 			if c.served {
 				if err != nil || got.OrderID != "o1" || got.ParcelID == "" {
 					t.Errorf("%+v, %v", got, err)
@@ -44,7 +44,7 @@ func TestAreaWithSeveralGapsInACountry(t *testing.T) {
 func TestShipAgainIsTheSameParcel(t *testing.T) {
 	s := Shipping{DefaultArea(), PaperCarrier{}}
 	ship := func(key string) string {
-		got, err := s.Ship(t.Context(), key, PaymentAuthorized{Address: Address{Country: "NL"}})
+		got, err := s.Ship(t.Context(), key, Ready{Address: Address{Country: "NL"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,13 +60,22 @@ type onStrike struct{}
 
 var errStrike = errors.New("on strike")
 
-func (onStrike) PickUp(context.Context, string, Address) (string, error) { return "", errStrike }
-func (onStrike) CallOff(context.Context, string) error                   { return errStrike }
+func (onStrike) PickUp(context.Context, string, string, Address) (string, error) {
+	return "", errStrike
+}
+func (onStrike) CallOff(context.Context, string) error { return errStrike }
 
 func TestStrikeIsNoRefusal(t *testing.T) {
 	s := Shipping{DefaultArea(), onStrike{}}
-	_, err := s.Ship(t.Context(), "k1", PaymentAuthorized{Address: Address{Country: "NL"}})
+	_, err := s.Ship(t.Context(), "k1", Ready{Address: Address{Country: "NL"}})
 	if _, refused := errors.AsType[*NotServed](err); refused || !errors.Is(err, errStrike) {
 		t.Error(err)
+	}
+}
+
+func TestWhatIsReady(t *testing.T) {
+	to := Address{Country: "NL"}
+	if got := ReadyWhen(PaymentAuthorized{"o1", to}, StockReserved{"shelf-1"}); got != (Ready{"o1", to, "shelf-1"}) {
+		t.Errorf("%+v", got)
 	}
 }

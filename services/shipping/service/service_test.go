@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest"
 	"github.com/choreography-go/choreography/services/shipping/domain"
 	"go.uber.org/goleak"
@@ -36,7 +37,7 @@ func (v *van) CallOff(_ context.Context, key string) error {
 	return nil
 }
 
-func (v *van) PickUp(ctx context.Context, key string, to domain.Address) (string, error) {
+func (v *van) PickUp(ctx context.Context, key, goods string, to domain.Address) (string, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.keys = append(v.keys, key)
@@ -47,22 +48,29 @@ func (v *van) PickUp(ctx context.Context, key string, to domain.Address) (string
 	if len(v.keys) <= v.lost {
 		return "", errors.New("connection reset")
 	}
-	return domain.PaperCarrier{}.PickUp(ctx, key, to)
+	return domain.PaperCarrier{}.PickUp(ctx, key, goods, to)
 }
 
 func paid(country string) domain.PaymentAuthorized {
 	return domain.PaymentAuthorized{OrderID: "o1", Address: domain.Address{Postcode: "1010", Country: country}}
 }
 
-func TestPaidOrderIsShippedOnce(t *testing.T) {
+var inStock = reserved.New(domain.StockReserved{ReservationID: "shelf-1"})
+
+func TestReadyOrderIsShippedOnce(t *testing.T) {
 	v := &van{lost: 2}
 	s := choreotest.Start(t, New(&domain.Shipping{Area: domain.DefaultArea(), Carrier: v}))
 	authorization := s.Record("o1", authorized.New(paid("AT")))
 	s.PublishRecord(authorization)
+	s.ExpectJoin("o1", "ship", choreotest.JoinWaiting)
+	if len(v.keys) != 0 {
+		t.Error("the carrier was asked for what is not in stock")
+	}
+	s.Publish("o1", inStock)
 	got := s.ExpectTypes("o1", shipped.Type)
 	s.PublishRecord(authorization)
 	s.ExpectNothingMore("o1")
-	parcel, err := domain.PaperCarrier{}.PickUp(t.Context(), v.keys[0], domain.Address{})
+	parcel, err := domain.PaperCarrier{}.PickUp(t.Context(), v.keys[0], "shelf-1", domain.Address{})
 	if want := (domain.Shipped{OrderID: "o1", ParcelID: parcel}); err != nil || len(got) != 1 || got[0].Data != want {
 		t.Errorf("said %+v, want %+v", got, want)
 	}
@@ -74,6 +82,7 @@ func TestPaidOrderIsShippedOnce(t *testing.T) {
 func TestAddressThatIsNotServed(t *testing.T) {
 	v := &van{}
 	s := choreotest.Start(t, New(&domain.Shipping{Area: domain.DefaultArea(), Carrier: v}))
+	s.Publish("o1", inStock)
 	s.Publish("o1", authorized.New(paid("FR")))
 	s.Expect("o1", shipmentFailed.New(domain.ShipmentFailed{OrderID: "o1", Reason: "no parcels go to FR-1010"}))
 	s.ExpectNothingMore("o1")
@@ -91,11 +100,14 @@ func TestAnExpiryIsDecided(t *testing.T) {
 	s.Publish("o1", orderExpired.New(domain.OrderExpired{OrderID: "o1"}))
 	s.Expect("o1", failed)
 	s.Publish("o1", authorized.New(paid("AT")))
+	s.Publish("o1", inStock)
 	s.ExpectNothingMore("o1")
 	s.Publish("o2", authorized.New(paid("AT")))
+	s.Publish("o2", inStock)
 	s.ExpectTypes("o2", shipped.Type)
 	s.Publish("o2", orderExpired.New(domain.OrderExpired{OrderID: "o2"}))
 	s.ExpectNothingMore("o2")
+	s.Publish("o3", inStock)
 	s.Publish("o3", authorized.New(paid("FR")))
 	s.ExpectTypes("o3", shipmentFailed.Type)
 	s.Publish("o3", orderExpired.New(domain.OrderExpired{OrderID: "o3"}))
@@ -111,6 +123,7 @@ func TestAnExpiryWhileTheCarrierDoesNotAnswer(t *testing.T) {
 	v := &van{lost: 1 << 30, asked: make(chan struct{}, 1)}
 	s := choreotest.Start(t, New(&domain.Shipping{Area: domain.DefaultArea(), Carrier: v}))
 	s.Publish("o1", authorized.New(paid("AT")))
+	s.Publish("o1", inStock)
 	<-v.asked
 	s.Publish("o1", orderExpired.New(domain.OrderExpired{OrderID: "o1"}))
 	s.Expect("o1", shipmentFailed.New(domain.ShipmentFailed{OrderID: "o1", Reason: "not shipped in time"}))
@@ -119,5 +132,38 @@ func TestAnExpiryWhileTheCarrierDoesNotAnswer(t *testing.T) {
 	defer v.mu.Unlock()
 	if len(v.off) == 0 || v.off[0] != v.keys[0] {
 		t.Errorf("called off are %q, asked for were %q", v.off, v.keys)
+	}
+}
+
+// What ends one of the halves ends the shipment, before or after the other has come,
+// and once.
+func TestAnOrderThatCannotBeReady(t *testing.T) {
+	for name, c := range map[string]struct {
+		half, end choreo.Emission
+		reason    string
+	}{
+		"out of stock":        {authorized.New(paid("AT")), rejected.New(domain.StockRejected{OrderID: "o1", Reason: "sold out"}), "sold out"},
+		"declined":            {inStock, declined.New(domain.NotPaid{OrderID: "o1", Reason: "over the limit"}), "over the limit"},
+		"payment unavailable": {inStock, unavailable.New(domain.NotPaid{OrderID: "o1", Reason: "away"}), "away"},
+	} {
+		for _, first := range []string{"the half first", "the end first"} {
+			t.Run(name+", "+first, func(t *testing.T) {
+				v := &van{}
+				s := choreotest.Start(t, New(&domain.Shipping{Area: domain.DefaultArea(), Carrier: v}))
+				said := []choreo.Emission{c.half, c.end}
+				if first == "the end first" {
+					said[0], said[1] = said[1], said[0]
+				}
+				for _, e := range said {
+					s.Publish("o1", e)
+				}
+				s.Expect("o1", shipmentFailed.New(domain.ShipmentFailed{OrderID: "o1", Reason: c.reason}))
+				s.Publish("o1", orderExpired.New(domain.OrderExpired{OrderID: "o1"}))
+				s.ExpectNothingMore("o1")
+				if len(v.keys) != 0 {
+					t.Errorf("the carrier was asked: %q", v.keys)
+				}
+			})
+		}
 	}
 }
