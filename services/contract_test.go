@@ -9,6 +9,8 @@ import (
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/contract"
+	inventorydomain "github.com/choreography-go/choreography/services/inventory/domain"
+	inventory "github.com/choreography-go/choreography/services/inventory/service"
 	order "github.com/choreography-go/choreography/services/order/service"
 	paymentdomain "github.com/choreography-go/choreography/services/payment/domain"
 	payment "github.com/choreography-go/choreography/services/payment/service"
@@ -20,7 +22,7 @@ import (
 func contracts(t *testing.T) (all []contract.Contract) {
 	t.Helper()
 	orders, _ := order.New(order.Patience)
-	for _, svc := range []*choreo.Service{orders, payment.New(&paymentdomain.Payments{}), shipping.New(&shippingdomain.Shipping{})} {
+	for _, svc := range []*choreo.Service{orders, payment.New(&paymentdomain.Payments{}), shipping.New(&shippingdomain.Shipping{}), inventory.New(&inventorydomain.Stock{})} {
 		c, err := svc.Contract()
 		if err != nil {
 			t.Fatal(err)
@@ -48,32 +50,36 @@ func TestServicesThatDoNotFitAreFound(t *testing.T) {
 	// problem is what must be found: each of the words in one line.
 	type problem []string
 	cases := map[string]struct {
-		change func(order, payment, shipping *contract.Contract)
+		change func(order, payment, shipping, inventory *contract.Contract)
 		want   []problem
 	}{
 		"shipping is gone": {
-			func(_, _, s *contract.Contract) { *s = contract.Contract{Service: "shipping"} },
-			[]problem{{"order", failed}, {"order", "com.example.shipment.shipped.v1"}, {"payment", failed}},
+			func(_, _, s, _ *contract.Contract) { *s = contract.Contract{Service: "shipping"} },
+			[]problem{{"order", failed}, {"order", "com.example.shipment.shipped.v1"}, {"payment", failed}, {"inventory", failed}},
+		},
+		"inventory is gone": {
+			func(_, _, _, i *contract.Contract) { *i = contract.Contract{Service: "inventory"} },
+			[]problem{{"shipping (ship)", "stock.reserved", "half 2 of 2", "never runs"}, {"shipping", "stock.rejected", "nobody says it"}},
 		},
 		"payment is gone": {
-			func(_, p, _ *contract.Contract) { *p = contract.Contract{Service: "payment"} },
-			[]problem{{"order", "payment.declined"}, {"shipping", "payment.authorized"}},
+			func(_, p, _, _ *contract.Contract) { *p = contract.Contract{Service: "payment"} },
+			[]problem{{"order", "payment.declined"}, {"shipping", "payment.authorized", "half 1 of 2"}},
 		},
 		"a field is no longer said": {
-			func(o, _, _ *contract.Contract) { delete(said(o, placed).Schema.Properties, "amountCents") },
+			func(o, _, _, _ *contract.Contract) { delete(said(o, placed).Schema.Properties, "amountCents") },
 			[]problem{{"payment", placed, "amountCents"}},
 		},
 		"a field has another type": {
-			func(o, _, _ *contract.Contract) { said(o, placed).Schema.Properties["amountCents"].Type = "string" },
+			func(o, _, _, _ *contract.Contract) { said(o, placed).Schema.Properties["amountCents"].Type = "string" },
 			[]problem{{"payment", placed, "amountCents"}},
 		},
 		"it is said on another topic": {
-			func(o, _, _ *contract.Contract) { said(o, placed).Topic = "sales" },
+			func(o, _, _, _ *contract.Contract) { said(o, placed).Topic = "sales" },
 			[]problem{{"payment", placed, "sales"}},
 		},
 		"nobody hears a failure any more": {
-			func(o, p, _ *contract.Contract) {
-				for _, c := range []*contract.Contract{o, p} {
+			func(o, p, _, i *contract.Contract) {
+				for _, c := range []*contract.Contract{o, p, i} {
 					c.Hears = slices.DeleteFunc(c.Hears, func(h contract.Heard) bool { return h.Type == failed })
 				}
 			},
@@ -83,7 +89,7 @@ func TestServicesThatDoNotFitAreFound(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			all := contracts(t)
-			c.change(&all[0], &all[1], &all[2])
+			c.change(&all[0], &all[1], &all[2], &all[3])
 			found := contract.Check(all...)
 			for _, want := range c.want {
 				if !slices.ContainsFunc(found, func(p contract.Problem) bool {

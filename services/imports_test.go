@@ -99,7 +99,7 @@ func TestCopiesAreEqual(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, service := range []string{"payment", "shipping"} {
+		for _, service := range []string{"payment", "inventory", "shipping"} {
 			got, err := os.ReadFile(filepath.Join(service, name))
 			if err != nil {
 				t.Fatal(err)

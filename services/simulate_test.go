@@ -17,6 +17,8 @@ import (
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest"
+	inventorydomain "github.com/choreography-go/choreography/services/inventory/domain"
+	inventory "github.com/choreography-go/choreography/services/inventory/service"
 	order "github.com/choreography-go/choreography/services/order/service"
 	paymentdomain "github.com/choreography-go/choreography/services/payment/domain"
 	payment "github.com/choreography-go/choreography/services/payment/service"
@@ -28,6 +30,9 @@ const (
 	placed     = "com.example.order.placed.v1"
 	authorized = "com.example.payment.authorized.v1"
 	refunded   = "com.example.payment.refunded.v1"
+	reserved   = "com.example.stock.reserved.v1"
+	rejected   = "com.example.stock.rejected.v1"
+	released   = "com.example.stock.released.v1"
 	shipped    = "com.example.shipment.shipped.v1"
 	failed     = "com.example.shipment.failed.v1"
 	voided     = "com.example.payment.voided.v1"
@@ -45,7 +50,7 @@ type roads struct {
 	names  map[string]string // of the customers, by key
 }
 
-func (r *roads) PickUp(_ context.Context, key string, to shippingdomain.Address) (string, error) {
+func (r *roads) PickUp(_ context.Context, key, _ string, to shippingdomain.Address) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked[key]++
@@ -79,14 +84,53 @@ func (r *roads) rides(name string) (n int) {
 	return n
 }
 
-// TestSimulate runs the three services under all faults. Orders are placed over
-// HTTP; every third is over the customer's limit, or goes where no parcels go,
-// and for others the carrier does not answer. An order may take a minute, which
-// many do not end in.
+// shelves is a warehouse that outlives every instance, and whose answers are often
+// lost.
+type shelves struct {
+	mu    sync.Mutex
+	asked map[string]int
+	aside map[string]int // pieces by key; 0: put back
+}
+
+func newShelves() *shelves { return &shelves{asked: map[string]int{}, aside: map[string]int{}} }
+
+func (s *shelves) SetAside(_ context.Context, key, _ string, quantity int) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked[key]++
+	if pieces, known := s.aside[key]; known && pieces == 0 {
+		return "", errors.New("it was put back")
+	}
+	s.aside[key] = quantity
+	if quantity == 3 && s.asked[key] < 5 {
+		return "", errors.New("the answer is lost")
+	}
+	return key, nil
+}
+
+func (s *shelves) PutBack(_ context.Context, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aside[key] = 0
+	return nil
+}
+
+// holds reports whether goods are set aside under a reservation.
+func (s *shelves) holds(reservation string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.aside[reservation] > 0
+}
+
+// TestSimulate runs the four services under all faults. Orders are placed over
+// HTTP; some are over the customer's limit, go where no parcels go, or are for more
+// than there is, and for others carrier and warehouse do not answer. An order may
+// take a minute, which many do not end in.
 func TestSimulate(t *testing.T) {
 	var ledger *paymentdomain.MemoryLedger // the payment provider, which outlives every instance
 	var carrier *roads
-	expiries := 0 // of all flows that were judged
+	var warehouse *shelves
+	expiries, short := 0, 0 // of all flows that were judged
 	choreotest.Simulate(t,
 		[]choreotest.Simulated{
 			{New: func() *choreo.Service {
@@ -96,11 +140,23 @@ func TestSimulate(t *testing.T) {
 			}},
 			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger}) }},
 			{New: func() *choreo.Service {
+				return inventory.New(&inventorydomain.Stock{Scarce: inventorydomain.DefaultScarce(), Warehouse: warehouse})
+			}},
+			{New: func() *choreo.Service {
 				return shipping.New(&shippingdomain.Shipping{Area: shippingdomain.DefaultArea(), Carrier: carrier})
 			}},
 		},
 		choreotest.Workload{Begin: place},
-		[]choreotest.Invariant{
+		append(stockIsKept(func() *shelves { return warehouse }), []choreotest.Invariant{
+			{Name: "what is out of stock is never shipped", Check: func(f choreotest.Flow) error {
+				if f.Has(rejected) {
+					short++
+				}
+				if f.Has(shipped) && (f.Has(rejected) || !f.Has(reserved)) {
+					return errors.New("it is shipped")
+				}
+				return nil
+			}},
 			{Name: "every paid order ends shipped or refunded, never both", Check: func(f choreotest.Flow) error {
 				if !f.Has(authorized) {
 					return nil
@@ -147,15 +203,39 @@ func TestSimulate(t *testing.T) {
 				}
 				return nil
 			}},
-		},
+		}...),
 		choreotest.Options{Reset: func() {
 			ledger, carrier = &paymentdomain.MemoryLedger{}, &roads{asked: map[string]int{}, parcel: map[string]bool{}, names: map[string]string{}}
+			warehouse = newShelves()
 		}},
 	)
-	if expiries == 0 {
-		t.Error("no order has expired: nothing was decided")
+	if expiries == 0 || short == 0 {
+		t.Errorf("%d orders have expired and %d were out of stock: something was not decided", expiries, short)
 	}
-	t.Logf("%d orders have expired", expiries)
+	t.Logf("%d orders have expired, %d were out of stock", expiries, short)
+}
+
+// stockIsKept are the invariants of what is set aside: in the end it is shipped or
+// put back, in the events as in the warehouse.
+func stockIsKept(warehouse func() *shelves) []choreotest.Invariant {
+	return []choreotest.Invariant{{Name: "all stock that is reserved is shipped or released, never both", Check: func(f choreotest.Flow) error {
+		if f.Count(reserved) > 1 || f.Count(released) > 1 || f.Has(reserved) && f.Has(rejected) {
+			return fmt.Errorf("it is reserved %d times, rejected %d times and released %d times", f.Count(reserved), f.Count(rejected), f.Count(released))
+		}
+		if f.Has(reserved) && f.Has(shipped) == f.Has(released) {
+			return fmt.Errorf("it is reserved, shipped %d times and released %d times", f.Count(shipped), f.Count(released))
+		}
+		if f.Has(released) != f.Has(failed) {
+			return fmt.Errorf("it has failed %d times and is released %d times", f.Count(failed), f.Count(released))
+		}
+		for _, e := range f.Events {
+			var r struct{ ReservationID string }
+			if err := json.Unmarshal(e.Data, &r); e.Type == reserved && (err != nil || warehouse().holds(r.ReservationID) != f.Has(shipped)) {
+				return fmt.Errorf("its goods are set aside: %t, and it is shipped %d times", warehouse().holds(r.ReservationID), f.Count(shipped))
+			}
+		}
+		return nil
+	}}}
 }
 
 // place places an order over HTTP, as a customer's browser does: again under
@@ -165,17 +245,21 @@ func place(w *choreotest.World, flow string) error {
 	if _, err := fmt.Sscanf(flow, "flow-%d", &number); err != nil {
 		return err
 	}
-	amount, country, street := 1999, "DE", "Road 1"
-	switch number % 6 {
+	amount, country, street, sku, quantity := 1999, "DE", "Road 1", "book", 1+number%3
+	switch number % 8 {
 	case 2:
 		amount = 60_000 // over the limit
 	case 5:
 		country = "FR" // not served
 	case 4:
-		street = strings.Repeat("?", 1+number%4) // the carrier does not answer so often
+		street = strings.Repeat("?", 2+number/8%3) // the carrier does not answer so often
+	case 6:
+		sku, quantity = "vase-3", 4 // out of stock
+	case 7:
+		sku, quantity, amount = "lamp-0", 1, 60_000 // and over the limit
 	}
-	body := fmt.Appendf(nil, `{"customer":"c-%d","tier":"standard","sku":"book","quantity":1,"amountCents":%d,
-		"address":{"name":%q,"street":%q,"postcode":"10115","city":"Town","country":%q}}`, number%3, amount, flow, street, country)
+	body := fmt.Appendf(nil, `{"customer":"c-%d","tier":"standard","sku":%q,"quantity":%d,"amountCents":%d,
+		"address":{"name":%q,"street":%q,"postcode":"10115","city":"Town","country":%q}}`, number%3, sku, quantity, amount, flow, street, country)
 	client := w.HTTP("order")
 	var last error
 	for range 60 {

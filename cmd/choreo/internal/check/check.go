@@ -17,10 +17,13 @@ const (
 	// WasRefunded is an order that was cancelled after it was paid, because it
 	// could not be shipped.
 	WasRefunded Outcome = "refunded"
+	// WasShort is an order that was cancelled because its goods were out of stock,
+	// whether it was paid by then or not.
+	WasShort Outcome = "out of stock"
 )
 
 // Outcomes are all that there are, in the order in which they are shown.
-var Outcomes = []Outcome{WasConfirmed, WasDeclined, WasRefunded}
+var Outcomes = []Outcome{WasConfirmed, WasDeclined, WasRefunded, WasShort}
 
 // Order is one order that was placed.
 type Order struct {
@@ -55,6 +58,7 @@ type Report struct {
 	Confirmed  int `json:"confirmed"`
 	Declined   int `json:"declined"`
 	Refunded   int `json:"refunded"`
+	Short      int `json:"outOfStock"`
 	Unfinished int `json:"unfinished"`
 	// Wrong counts orders with a violation, flows that belong to no order, and
 	// records that are no events.
@@ -155,6 +159,8 @@ func (r *Report) judge(o Order, ids []string, flows map[string][]Event, byID map
 		r.Declined++
 	case WasRefunded:
 		r.Refunded++
+	case WasShort:
+		r.Short++
 	}
 	if r.Examples[outcome] == nil {
 		r.Examples[outcome] = f.events
@@ -169,6 +175,9 @@ func lacking(o Order, f *flow) string {
 		return fmt.Sprintf("order %q, flow %q: it was accepted, but no event of it is there", o.Ref, f.id)
 	}
 	last := f.events[len(f.events)-1]
+	if f.has(Cancelled) {
+		return fmt.Sprintf("order %q, flow %q: cancelled, and no %s; the last of %d events is %v", o.Ref, f.id, short(Released), len(f.events), last)
+	}
 	return fmt.Sprintf("order %q, flow %q: no outcome; the last of %d events is %v", o.Ref, f.id, len(f.events), last)
 }
 

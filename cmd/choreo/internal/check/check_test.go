@@ -22,7 +22,7 @@ type history struct {
 
 func (h history) then(eventType string) history {
 	topic, service, _ := strings.Cut(map[string]string{
-		"order": "orders order", "payment": "payments payment", "shipment": "shipments shipping",
+		"order": "orders order", "payment": "payments payment", "shipment": "shipments shipping", "stock": "stock inventory",
 	}[strings.Split(short(eventType), ".")[0]], " ")
 	e := Event{
 		Topic: topic, Partition: 3, Key: h.flow, ID: h.flow + "/" + short(eventType), Source: "/" + service, Type: eventType,
@@ -42,16 +42,36 @@ func (h history) then(eventType string) history {
 	return h
 }
 
+// because is then, of an event that the last ones of some types have caused.
+func (h history) because(eventType string, causes ...string) history {
+	h = h.then(eventType)
+	e := &h.events[len(h.events)-1]
+	e.Causes = nil
+	for _, cause := range causes {
+		for _, before := range slices.Backward(h.events[:len(h.events)-1]) {
+			if before.Type == cause {
+				e.Causes = append(e.Causes, before.ID)
+				break
+			}
+		}
+	}
+	return h
+}
+
 // right returns the history of an order that went as it should.
 func right(n int, o Outcome) (Order, []Event) {
 	h := history{flow: fmt.Sprintf("flow-%d", n), ref: fmt.Sprintf("ref-%d", n)}.then(Placed)
 	switch o {
 	case WasConfirmed:
-		h = h.then(Authorized).then(Shipped).then(Confirmed)
+		h = h.then(Authorized).because(Reserved, Placed).because(Shipped, Authorized, Reserved).then(Confirmed)
 	case WasDeclined:
-		h = h.then(Declined).then(Cancelled)
+		h = h.because(Reserved, Placed).because(Declined, Placed).then(Cancelled).because(ShipFailed, Declined).
+			because(Voided, ShipFailed).because(Released, ShipFailed)
 	case WasRefunded:
-		h = h.then(Authorized).then(ShipFailed).then(Refunded).then(Cancelled)
+		h = h.because(Reserved, Placed).because(Authorized, Placed).because(ShipFailed, Reserved, Authorized).then(Refunded).then(Cancelled).
+			because(Released, ShipFailed)
+	case WasShort:
+		h = h.then(Authorized).because(Rejected, Placed).then(ShipFailed).then(Refunded).because(Released, ShipFailed).because(Cancelled, Refunded)
 	}
 	return Order{Ref: h.ref, Flow: h.flow, Want: o}, h.events
 }
@@ -70,7 +90,7 @@ func TestRightHistoriesAreCounted(t *testing.T) {
 			orders, events = append(orders, o), append(events, e...)
 		}
 		r := Judge(orders, History{Events: rapid.Permutation(events).Draw(t, "events")})
-		if r.Confirmed != want[WasConfirmed] || r.Declined != want[WasDeclined] || r.Refunded != want[WasRefunded] ||
+		if r.Confirmed != want[WasConfirmed] || r.Declined != want[WasDeclined] || r.Refunded != want[WasRefunded] || r.Short != want[WasShort] ||
 			r.Unfinished != 0 || r.Wrong != 0 || len(r.Violations) != 0 {
 			t.Fatalf("%+v, want %v", r, want)
 		}
@@ -99,18 +119,21 @@ func TestExpiredOrders(t *testing.T) {
 		}
 		return h
 	}
-	start := history{flow: "flow-0", ref: "ref-0"}.then(Placed)
+	start := history{flow: "flow-0", ref: "ref-0"}.then(Placed).because(Reserved, Placed)
+	paid := start.because(Authorized, Placed)
+	failed := func(h history, by string) history { return because(because(h, ShipFailed, by), Released, ShipFailed) }
 	for name, c := range map[string]struct {
 		h    history
 		want Outcome
 	}{
-		"shipped before it was decided": {because(because(expired(start.then(Authorized)), Shipped, Authorized), Confirmed, Shipped), WasConfirmed},
-		"given up and refunded":         {because(because(because(expired(start.then(Authorized)), ShipFailed, Expired), Refunded, ShipFailed), Cancelled, Refunded), WasRefunded},
-		"given up and never paid":       {because(because(because(expired(start), ShipFailed, Expired), Voided, ShipFailed), Cancelled, Voided), WasDeclined},
-		"declined meanwhile":            {because(because(expired(start), Declined, Placed), Cancelled, Declined), WasDeclined},
+		"shipped before it was decided": {because(expired(paid).because(Shipped, Authorized, Reserved), Confirmed, Shipped), WasConfirmed},
+		"given up and refunded":         {because(because(failed(expired(paid), Expired), Refunded, ShipFailed), Cancelled, Refunded), WasRefunded},
+		"given up and never paid":       {because(because(failed(expired(start), Expired), Voided, ShipFailed), Cancelled, Voided), WasDeclined},
+		"declined meanwhile":            {because(failed(because(expired(start), Declined, Placed), Declined), Cancelled, Declined), WasDeclined},
+		"declined, and given up for it": {because(because(failed(because(expired(start), Declined, Placed), Expired), Voided, ShipFailed), Cancelled, Voided), WasDeclined},
 	} {
 		o := Order{Ref: "ref-0", Flow: "flow-0", Want: WasConfirmed}
-		if name == "declined meanwhile" {
+		if c.want == WasDeclined && name != "given up and never paid" {
 			o.Want = WasDeclined
 		}
 		r := Judge([]Order{o}, History{Events: c.h.events})
@@ -123,15 +146,31 @@ func TestExpiredOrders(t *testing.T) {
 		h    history
 		rule string
 	}{
-		"refunded because of the expiry": {because(because(expired(start.then(Authorized)), Refunded, Expired), Cancelled, Refunded), ruleExpired},
-		"cancelled without a decision":   {because(expired(start), Cancelled, Expired), ruleExpired},
-		"shipped and voided":             {because(because(because(expired(start.then(Authorized)), Shipped, Authorized), Voided, Placed), Confirmed, Shipped), ruleNeverBoth},
+		"refunded because of the expiry": {because(because(expired(paid), Refunded, Expired), Cancelled, Refunded), ruleExpired},
+		"cancelled without a decision":   {because(because(expired(start), Cancelled, Expired), Released, Placed), ruleExpired},
+		"shipped and voided":             {because(because(expired(paid).because(Shipped, Authorized, Reserved), Voided, Placed), Confirmed, Shipped), ruleNeverBoth},
 		"voided without an expiry":       {because(because(start, Voided, Placed), Cancelled, Voided), ruleKnown},
 		"expired twice":                  {because(expired(expired(start)), Cancelled, Expired), ruleOnce},
 	} {
 		r := Judge([]Order{{Ref: "ref-0", Flow: "flow-0", Want: WasConfirmed}}, History{Events: c.h.events})
 		if !slices.ContainsFunc(r.Violations, func(v Violation) bool { return v.Rule == c.rule }) {
 			t.Errorf("%s: nobody says %s: %+v", name, c.rule, r.Violations)
+		}
+	}
+}
+
+// What is out of stock is given up whether it was paid before, after that, or never.
+func TestOrdersOutOfStock(t *testing.T) {
+	start := history{flow: "flow-0", ref: "ref-0"}.then(Placed).because(Rejected, Placed)
+	failed := start.because(ShipFailed, Rejected).because(Released, ShipFailed)
+	for name, h := range map[string]history{
+		"never paid":    failed.because(Voided, ShipFailed).because(Cancelled, Voided),
+		"paid before":   start.because(Authorized, Placed).because(ShipFailed, Rejected).because(Released, ShipFailed).because(Refunded, ShipFailed).because(Cancelled, Refunded),
+		"paid too late": failed.because(Authorized, Placed).because(Refunded, ShipFailed).because(Cancelled, Refunded),
+	} {
+		r := Judge([]Order{{Ref: "ref-0", Flow: "flow-0", Want: WasShort}}, History{Events: h.events})
+		if len(r.Violations) > 0 || r.Short != 1 || len(r.Examples[WasShort]) == 0 {
+			t.Errorf("%s: %+v", name, r)
 		}
 	}
 }
@@ -199,7 +238,7 @@ var violations = []violation{
 	{ruleIDs, "another event under an id", WasConfirmed, func(s *spoilt) {
 		s.get(Authorized).Source = "/order"
 		s.get(Authorized).ID = s.get(Placed).ID
-		s.get(Shipped).Causes = []string{s.get(Placed).ID}
+		s.get(Shipped).Causes = []string{s.get(Placed).ID, s.get(Reserved).ID}
 	}, []string{rulePaid}},
 	{rulePlacedOnce, "placed twice in a flow", WasConfirmed, func(s *spoilt) { s.say(Placed, "").Ref = s.order.Ref }, nil},
 	{rulePlacedOnce, "placed in two flows", WasConfirmed, func(s *spoilt) {
@@ -215,7 +254,10 @@ var violations = []violation{
 	{ruleOneOutcome, "confirmed and cancelled", WasConfirmed, func(s *spoilt) { s.say(Cancelled, Shipped) }, nil},
 	{ruleOnce, "authorized twice", WasConfirmed, func(s *spoilt) { s.say(Authorized, Placed) }, nil},
 	{ruleOnce, "declined twice", WasDeclined, func(s *spoilt) { s.say(Declined, Placed) }, nil},
-	{ruleOnce, "shipped twice", WasConfirmed, func(s *spoilt) { s.say(Shipped, Authorized) }, nil},
+	{ruleOnce, "shipped twice", WasConfirmed, func(s *spoilt) {
+		e := s.say(Shipped, Authorized)
+		e.Causes = append(e.Causes, s.get(Reserved).ID)
+	}, nil},
 	{ruleOnce, "failed twice", WasRefunded, func(s *spoilt) { s.say(ShipFailed, Authorized) }, nil},
 	{ruleOnce, "refunded twice", WasRefunded, func(s *spoilt) { s.say(Refunded, ShipFailed) }, []string{ruleFailed}},
 	{ruleKnown, "an unknown type", WasConfirmed, func(s *spoilt) {
@@ -224,21 +266,37 @@ var violations = []violation{
 	{ruleConfirmed, "confirmed without a shipment", WasConfirmed, func(s *spoilt) {
 		s.drop(Shipped)
 		s.get(Confirmed).Causes = []string{s.get(Authorized).ID}
-	}, nil},
+	}, []string{ruleStock}},
 	{ruleConfirmed, "confirmed beside the shipment", WasConfirmed, func(s *spoilt) {
 		s.get(Confirmed).Causes = []string{s.get(Authorized).ID}
 	}, nil},
 	{ruleConfirmed, "shipped, then cancelled", WasConfirmed, func(s *spoilt) { s.get(Confirmed).Type = Cancelled }, []string{ruleWanted}},
 	{rulePaid, "shipped without a payment", WasConfirmed, func(s *spoilt) {
 		s.drop(Authorized)
-		s.get(Shipped).Causes = []string{s.get(Placed).ID}
+		s.get(Shipped).Causes = []string{s.get(Reserved).ID}
 	}, nil},
 	{rulePaid, "shipped beside the payment", WasConfirmed, func(s *spoilt) {
-		s.get(Shipped).Causes = []string{s.get(Placed).ID}
+		s.get(Shipped).Causes = []string{s.get(Placed).ID, s.get(Reserved).ID}
 	}, nil},
-	{ruleDeclined, "declined and shipped", WasDeclined, func(s *spoilt) { s.say(Shipped, Declined) }, []string{rulePaid, ruleConfirmed}},
+	{rulePaid, "shipped without stock", WasConfirmed, func(s *spoilt) {
+		s.drop(Reserved)
+		s.get(Shipped).Causes = []string{s.get(Authorized).ID}
+	}, nil},
+	{rulePaid, "shipped beside the stock", WasConfirmed, func(s *spoilt) {
+		s.get(Shipped).Causes = []string{s.get(Authorized).ID}
+	}, nil},
+	{ruleStock, "reserved what is out of stock", WasShort, func(s *spoilt) { s.say(Reserved, Placed) }, nil},
+	{ruleStock, "shipped what is out of stock", WasShort, func(s *spoilt) { s.say(Shipped, Authorized) }, []string{rulePaid, ruleNeverBoth, ruleConfirmed}},
+	{ruleStock, "released what is shipped", WasConfirmed, func(s *spoilt) { s.say(Released, Shipped) }, nil},
+	{ruleStock, "released for another reason", WasRefunded, func(s *spoilt) {
+		s.get(Released).Causes = []string{s.get(Placed).ID}
+	}, nil},
+	{ruleOnce, "released twice", WasRefunded, func(s *spoilt) { s.say(Released, ShipFailed) }, []string{ruleStock}},
+	{ruleOnce, "reserved twice", WasRefunded, func(s *spoilt) { s.say(Reserved, Placed) }, nil},
+	{ruleOnce, "rejected twice", WasShort, func(s *spoilt) { s.say(Rejected, Placed) }, nil},
+	{ruleDeclined, "declined and shipped", WasDeclined, func(s *spoilt) { s.say(Shipped, Declined) }, []string{rulePaid, ruleConfirmed, ruleNeverBoth, ruleStock}},
 	{ruleDeclined, "declined and authorized", WasDeclined, func(s *spoilt) { s.say(Authorized, Placed) }, nil},
-	{ruleDeclined, "declined, then confirmed", WasDeclined, func(s *spoilt) { s.get(Cancelled).Type = Confirmed }, []string{ruleConfirmed, ruleWanted}},
+	{ruleDeclined, "declined, then confirmed", WasDeclined, func(s *spoilt) { s.get(Cancelled).Type = Confirmed }, []string{ruleConfirmed, ruleWanted, ruleFailed}},
 	{ruleDeclined, "declined, cancelled for another reason", WasDeclined, func(s *spoilt) {
 		s.get(Cancelled).Causes = []string{s.get(Placed).ID}
 	}, nil},
@@ -252,8 +310,8 @@ var violations = []violation{
 	}, nil},
 	{ruleRefund, "refunded without a failed shipment", WasRefunded, func(s *spoilt) {
 		s.drop(ShipFailed)
-		s.get(Refunded).Causes = []string{s.get(Authorized).ID}
-	}, nil},
+		s.get(Refunded).Causes, s.get(Released).Causes = []string{s.get(Authorized).ID}, []string{s.get(Authorized).ID}
+	}, []string{ruleStock}},
 	{ruleRefund, "refunded what was not authorized", WasRefunded, func(s *spoilt) {
 		s.drop(Authorized)
 		s.get(ShipFailed).Causes = []string{s.get(Placed).ID}
@@ -296,9 +354,11 @@ var violations = []violation{
 	{ruleWanted, "declined, should be refunded", WasDeclined, func(s *spoilt) { s.order.Want = WasRefunded }, nil},
 	{ruleWanted, "refunded, should be confirmed", WasRefunded, func(s *spoilt) { s.order.Want = WasConfirmed }, nil},
 	{ruleWanted, "cancelled for no reason", WasDeclined, func(s *spoilt) {
-		s.drop(Declined)
-		s.get(Cancelled).Causes = []string{s.get(Placed).ID}
-	}, nil},
+		for _, t := range []string{Declined, ShipFailed, Voided} {
+			s.drop(t)
+		}
+		s.get(Cancelled).Causes, s.get(Released).Causes = []string{s.get(Placed).ID}, []string{s.get(Placed).ID}
+	}, []string{ruleStock}},
 	{ruleStranger, "a flow of nobody", WasConfirmed, func(s *spoilt) {
 		s.events = append(s.events, history{flow: "flow-7", ref: "nobody"}.then(Placed).events...)
 	}, nil},
@@ -339,7 +399,7 @@ func TestViolationsAreCaught(t *testing.T) {
 			if r.Wrong != 1 || r.Unfinished != 0 {
 				t.Errorf("%d wrong, %d unfinished", r.Wrong, r.Unfinished)
 			}
-			if s := r.Confirmed + r.Declined + r.Refunded; s != 1 && v.rule != ruleStranger && v.rule != ruleMalformed {
+			if s := r.Confirmed + r.Declined + r.Refunded + r.Short; s != 1 && v.rule != ruleStranger && v.rule != ruleMalformed {
 				t.Errorf("%d are right, want the other order only", s)
 			}
 		})

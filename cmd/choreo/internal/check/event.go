@@ -4,8 +4,8 @@
 //
 // It must not use any of the runtime's packages: a mistake that reader and
 // writer share would be seen by neither. It knows the order flow of the example
-// services (placed, authorized or declined, shipped or failed, refunded,
-// confirmed or cancelled), but no broker and no clock.
+// services (placed, authorized or declined, reserved or rejected, shipped or failed,
+// refunded, released, confirmed or cancelled), but no broker and no clock.
 package check
 
 import (
@@ -28,6 +28,9 @@ const (
 	Declined   = "com.example.payment.declined.v1"
 	Refunded   = "com.example.payment.refunded.v1"
 	Voided     = "com.example.payment.voided.v1"
+	Reserved   = "com.example.stock.reserved.v1"
+	Rejected   = "com.example.stock.rejected.v1"
+	Released   = "com.example.stock.released.v1"
 	Shipped    = "com.example.shipment.shipped.v1"
 	ShipFailed = "com.example.shipment.failed.v1"
 )

@@ -43,7 +43,11 @@ func (f *flow) has(eventType string) bool {
 	return slices.ContainsFunc(f.events, func(e Event) bool { return e.Type == eventType })
 }
 
-func (f *flow) ended() bool { return f.has(Confirmed) || f.has(Cancelled) }
+// ended reports whether all is said: of what is cancelled no goods are set aside, unless
+// it is shipped all the same.
+func (f *flow) ended() bool {
+	return f.has(Confirmed) || f.has(Cancelled) && (f.has(Released) || f.has(Shipped))
+}
 
 // ancestors returns the causal past of event i, by index; on a cycle, event i
 // itself too.

@@ -17,6 +17,7 @@ const (
 	ruleDeclined   = "declined-is-cancelled"
 	ruleFailed     = "failed-is-refunded"
 	ruleRefund     = "refund-has-reason"
+	ruleStock      = "stock-is-shipped-or-released"
 	ruleNeverBoth  = "never-shipped-and-refunded"
 	ruleExpired    = "expiry-is-decided"
 	ruleIDs        = "ids"
@@ -56,12 +57,13 @@ var flowRules = []rule{
 	{ruleAnswer, "the flow that the order service answers with is that of the order", answer},
 	{ruleOneOutcome, "a flow has one outcome", oneOutcome},
 	{ruleOnce, "nothing happens twice: each type of event is at most once in a flow", once},
-	{ruleKnown, "only the types of the order flow are said, and of those that follow an expiry only after one", known},
+	{ruleKnown, "only the types of the order flow are said, and payment.voided only of what was not paid for, or might not be", known},
 	{ruleConfirmed, "confirmed if and only if shipped, and because of it", confirmed},
-	{rulePaid, "shipped only because of an authorized payment", paid},
+	{rulePaid, "shipped only because of an authorized payment and of reserved stock, both of them", paid},
 	{ruleDeclined, "declined: cancelled because of it, never shipped", declined},
-	{ruleFailed, "shipment failed: refunded exactly once because of it, or never paid if it was for an expiry, then cancelled because of that", failed},
+	{ruleFailed, "shipment failed: refunded exactly once because of it, or never paid if it was declined, out of stock or expired, then cancelled because of that", failed},
 	{ruleRefund, "refunded only because of a failed shipment, and what was authorized", refund},
+	{ruleStock, "stock: released exactly once because of a failed shipment, never of what is shipped; rejected: never reserved or shipped", stock},
 	{ruleNeverBoth, "never both shipped and refunded, nor shipped and failed", neverBoth},
 	{ruleExpired, "expired: nothing but the decision about the shipment follows from that alone, and the order ends by it", expiry},
 	{ruleCauses, "the causes of every event lead back to order.placed in the same flow; order.placed has none", causes},
@@ -94,7 +96,7 @@ func oneOutcome(f *flow, _ Order, violated func(string, ...any)) {
 }
 
 func once(f *flow, _ Order, violated func(string, ...any)) {
-	for _, t := range []string{Authorized, Declined, Refunded, Voided, Shipped, ShipFailed, Expired} {
+	for _, t := range []string{Authorized, Declined, Refunded, Voided, Reserved, Rejected, Released, Shipped, ShipFailed, Expired} {
 		if all := f.of(t); len(all) > 1 {
 			violated("%s is there %d times: %v", short(t), len(all), all)
 		}
@@ -104,10 +106,10 @@ func once(f *flow, _ Order, violated func(string, ...any)) {
 func known(f *flow, _ Order, violated func(string, ...any)) {
 	for _, e := range f.events {
 		switch e.Type {
-		case Placed, Confirmed, Cancelled, Authorized, Declined, Refunded, Shipped, ShipFailed, Expired:
+		case Placed, Confirmed, Cancelled, Authorized, Declined, Refunded, Reserved, Rejected, Released, Shipped, ShipFailed, Expired:
 			continue
 		case Voided:
-			if f.has(Expired) {
+			if f.has(Expired) || f.has(Rejected) || f.has(Declined) {
 				continue
 			}
 			fallthrough
@@ -130,9 +132,33 @@ func confirmed(f *flow, _ Order, violated func(string, ...any)) {
 
 func paid(f *flow, _ Order, violated func(string, ...any)) {
 	for _, e := range f.of(Shipped) {
-		if !f.caused(Authorized, e) {
-			violated("%v is not caused by %s", e, short(Authorized))
+		for _, t := range []string{Authorized, Reserved} {
+			if !slices.ContainsFunc(e.Causes, func(id string) bool { i, ok := f.byID[id]; return ok && f.events[i].Type == t }) {
+				violated("%v is not caused by %s", e, short(t))
+			}
 		}
+	}
+}
+
+func stock(f *flow, _ Order, violated func(string, ...any)) {
+	if f.has(Rejected) {
+		for _, t := range []string{Reserved, Shipped} {
+			for _, e := range f.of(t) {
+				violated("out of stock, and yet %v", e)
+			}
+		}
+	}
+	releases := f.of(Released)
+	for _, e := range releases {
+		if !f.caused(ShipFailed, e) {
+			violated("%v is not caused by %s", e, short(ShipFailed))
+		}
+		if f.has(Shipped) {
+			violated("shipped, and yet %v", e)
+		}
+	}
+	if f.ended() && f.has(Reserved) && !f.has(Shipped) && len(releases) != 1 {
+		violated("reserved and not shipped, and there are %d releases instead of one", len(releases))
 	}
 }
 
@@ -145,7 +171,8 @@ func declined(f *flow, _ Order, violated func(string, ...any)) {
 			violated("declined, and yet %v", e)
 		}
 	}
-	if f.ended() && !f.causedAny(Declined, f.of(Cancelled)) {
+	other := f.has(Expired) || f.has(Rejected) // may have come first
+	if f.ended() && !other && !f.causedAny(Declined, f.of(Cancelled)) {
 		violated("declined, but not cancelled because of it")
 	}
 }
@@ -158,7 +185,7 @@ func failed(f *flow, _ Order, violated func(string, ...any)) {
 		violated("the shipment failed, and yet %v", e)
 	}
 	refunds := f.of(Refunded)
-	never := f.has(Expired) && (f.has(Voided) || f.has(Declined))
+	never := (f.has(Expired) || f.has(Rejected)) && f.has(Voided) || f.has(Declined)
 	if len(refunds) > 1 || len(refunds) == 0 && f.ended() && !never || len(refunds) > 0 && never {
 		violated("the shipment failed, and there are %d refunds instead of one", len(refunds))
 	}
@@ -170,8 +197,8 @@ func failed(f *flow, _ Order, violated func(string, ...any)) {
 func refund(f *flow, _ Order, violated func(string, ...any)) {
 	for _, e := range f.of(Refunded) {
 		for _, t := range []string{ShipFailed, Authorized} {
-			if t == Authorized && f.has(Expired) && f.has(Authorized) {
-				continue // the expiry, which nobody has paid for, is the cause of the failure
+			if t == Authorized && (f.has(Expired) || f.has(Rejected)) && f.has(Authorized) {
+				continue // the cause of the failure is another one, which nobody has paid for
 			}
 			if !f.caused(t, e) {
 				violated("%v is not caused by %s", e, short(t))
@@ -281,7 +308,7 @@ func wanted(f *flow, o Order, violated func(string, ...any)) {
 		return
 	}
 	got := f.outcome()
-	if given := f.has(Expired) && (got == WasRefunded || got == WasDeclined); got != o.Want && !given {
+	if given := f.has(Expired) && (got == WasRefunded || got == WasDeclined || got == WasShort); got != o.Want && !given {
 		violated("the order was %s; by its content it should be %s", got, o.Want)
 	}
 }
@@ -293,6 +320,8 @@ func (f *flow) outcome() Outcome {
 		return WasConfirmed
 	case f.has(Declined):
 		return WasDeclined
+	case f.has(Rejected):
+		return WasShort
 	case f.has(Refunded):
 		return WasRefunded
 	case f.has(Voided):
