@@ -2,7 +2,7 @@
 
 GO ?= go
 BIN := bin
-SERVICES := order payment shipping
+SERVICES := order payment inventory shipping
 
 # Every module of the repository; those of MODULES need neither brokers nor Docker.
 MODULES := . choreo/cloudevent/sdk services cmd/choreo mutation bench
@@ -31,7 +31,7 @@ DEMO_FLAGS = $(if $(ORDERS),--orders=$(ORDERS)) $(if $(RATE),--rate=$(RATE)) \
 	$(if $(DURATION),--duration=$(DURATION)) $(if $(BURST),--burst=$(BURST)) \
 	$(if $(TIMEOUT),--timeout=$(TIMEOUT)) $(if $(OUTPUT),--output=$(OUTPUT))
 
-## demo: place orders with the three services and check all they say
+## demo: place orders with the four services and check all they say
 ##   ORDERS=n (200)   KAFKA_BROKERS=host:port,… (an embedded broker)
 ##   KILL=1 kills services meanwhile, SEED=n   RATE=n orders/s, DURATION=20s   BURST=n within 100 ms
 demo: build

@@ -213,7 +213,7 @@ var (
 	makeTarget   = regexp.MustCompile(`(?:^|\s)make ([a-z][a-z-]*)`)
 	variableName = regexp.MustCompile(`\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b`)
 	metricName   = regexp.MustCompile(`\bchoreo_[a-z0-9_]+`)
-	program      = regexp.MustCompile(`^(?:bin/)?(?:order|payment|shipping)(?: +([^#]*))?(?:$|#)`)
+	program      = regexp.MustCompile(`^(?:bin/)?(?:order|payment|inventory|shipping)(?: +([^#]*))?(?:$|#)`)
 	toolCommand  = regexp.MustCompile(`^(?:bin/)?choreo +([a-z][^#]*)`)
 	toolWord     = regexp.MustCompile(`^[a-z]+$`)
 	kongField    = regexp.MustCompile("(?m)^\\t([A-Z]\\w*) .*`.*(?:cmd|help):.*`$")

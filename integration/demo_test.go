@@ -12,12 +12,12 @@ import (
 )
 
 // lastLine is what the demo ends with when everything is as it must be.
-var lastLine = regexp.MustCompile(`^demo: 200 orders, \d+ confirmed, \d+ declined, \d+ refunded, 0 unfinished, 0 wrong$`)
+var lastLine = regexp.MustCompile(`^demo: 200 orders, \d+ confirmed, \d+ declined, \d+ refunded, \d+ out of stock, 0 unfinished, 0 wrong$`)
 
 func TestDemoFlows(t *testing.T) {
 	c := anyBrokers(t)
 	bin := t.TempDir()
-	for _, program := range []string{"cmd/choreo", "services/order", "services/payment", "services/shipping"} {
+	for _, program := range []string{"cmd/choreo", "services/order", "services/payment", "services/inventory", "services/shipping"} {
 		build := exec.Command("go", "build", "-o", filepath.Join(bin, filepath.Base(program)), ".")
 		build.Dir = filepath.Join("..", program)
 		if out, err := build.CombinedOutput(); err != nil {

@@ -24,7 +24,7 @@ type demoCommand struct {
 	Brokers  []string `help:"Kafka brokers. Default: an embedded broker with a data directory of its own." placeholder:"HOST:PORT"`
 	Prefix   *string  `help:"Prefix of topics and groups. Default: one of this run alone, whose topics are removed when nothing was wrong; with --order-url none."`
 	Bin      string   `help:"Directory of the service binaries." default:"bin" type:"path"`
-	OrderURL string   `help:"Order service that runs already, with payment and shipping, on --brokers: only place orders and check." name:"order-url" placeholder:"URL"`
+	OrderURL string   `help:"Order service that runs already, with payment, inventory and shipping, on --brokers: only place orders and check." name:"order-url" placeholder:"URL"`
 
 	Kill bool   `help:"Kill services with SIGKILL meanwhile, and restart them at once."`
 	Seed uint64 `help:"Of what --kill kills and when (default: another each time)." placeholder:"N"`

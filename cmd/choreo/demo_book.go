@@ -21,6 +21,8 @@ type orderBook struct {
 	notEvents    []error
 	flows        map[string]int       // of our orders, by flow
 	ended        map[string]time.Time // when the outcome of a flow was read
+	cancelled    map[string]bool      // flows whose outcome that is
+	released     map[string]bool      // flows of which no goods are set aside any more
 	placedCount  int
 	endedCount   int
 	firstStarted time.Time
@@ -42,6 +44,7 @@ func (b *orderBook) open(run string, orders int) {
 	b.run, b.orders = run, make([]bookedOrder, orders)
 	b.full = make(chan struct{}, 1)
 	b.index, b.flows, b.ended = make(map[string]int, orders), make(map[string]int, orders), make(map[string]time.Time, orders)
+	b.cancelled, b.released = map[string]bool{}, map[string]bool{}
 	for n := range b.orders {
 		_, want := shop.Numbered(run, n)
 		b.orders[n].Order = check.Order{Ref: shop.Ref(run, n), Want: want}
@@ -74,19 +77,34 @@ func (b *orderBook) heard(e check.Event, at time.Time) {
 			return
 		}
 		b.flows[e.Flow] = n
-		if _, ended := b.ended[e.Flow]; ended {
-			b.endedCount++
-		}
+		b.count(e.Flow)
 	case check.Confirmed, check.Cancelled:
 		if _, again := b.ended[e.Flow]; again {
 			return
 		}
 		b.ended[e.Flow] = at
-		if _, ours := b.flows[e.Flow]; ours {
-			b.endedCount++
+		b.cancelled[e.Flow] = e.Type == check.Cancelled
+		b.count(e.Flow)
+	case check.Released:
+		if b.released[e.Flow] {
+			return
+		}
+		b.released[e.Flow] = true
+		if b.cancelled[e.Flow] {
+			b.count(e.Flow)
 		}
 	}
 	b.tellIfFull()
+}
+
+// count counts a flow when the last has come of what is waited for: that it is one of
+// ours, its outcome, and if it is cancelled that its goods were put back.
+func (b *orderBook) count(flow string) {
+	_, ours := b.flows[flow]
+	_, ended := b.ended[flow]
+	if ours && ended && (!b.cancelled[flow] || b.released[flow]) {
+		b.endedCount++
+	}
 }
 
 func (b *orderBook) tellIfFull() {

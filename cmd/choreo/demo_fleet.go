@@ -18,7 +18,7 @@ import (
 )
 
 // services are the demo's, in the order of their steps.
-var services = []string{"order", "payment", "shipping"}
+var services = []string{"order", "payment", "inventory", "shipping"}
 
 // fleet are the services that the demo runs as child processes.
 type fleet struct {

@@ -99,8 +99,8 @@ func (r *result) text(b *strings.Builder) error {
 	if r.Unsettled != "" {
 		list(b, "unsettled", []string{r.Unsettled})
 	}
-	fmt.Fprintf(b, "demo: %d orders, %d confirmed, %d declined, %d refunded, %d unfinished, %d wrong\n",
-		r.Orders, r.Confirmed, r.Declined, r.Refunded, r.Unfinished, r.Wrong)
+	fmt.Fprintf(b, "demo: %d orders, %d confirmed, %d declined, %d refunded, %d out of stock, %d unfinished, %d wrong\n",
+		r.Orders, r.Confirmed, r.Declined, r.Refunded, r.Short, r.Unfinished, r.Wrong)
 	return nil
 }
 

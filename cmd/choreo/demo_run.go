@@ -16,7 +16,7 @@ import (
 )
 
 // topics are those of the order flow's events.
-var topics = []string{"orders", "payments", "shipments"}
+var topics = []string{"orders", "payments", "stock", "shipments"}
 
 // demoRun is one run of the demo.
 type demoRun struct {
@@ -69,7 +69,7 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 		if err := f.start(ctx); err != nil {
 			return nil, err
 		}
-		r.say("order, payment and shipping are ready after %.1f s; topics %s*, logs in %s", time.Since(began).Seconds(), r.prefix, r.dir)
+		r.say("order, payment, inventory and shipping are ready after %.1f s; topics %s*, logs in %s", time.Since(began).Seconds(), r.prefix, r.dir)
 	}
 	r.book.open(r.run, r.schedule.Orders)
 	w, err := watch.Start(ctx, watch.Config{

@@ -88,16 +88,16 @@ func TestDemoTellsTheVerdict(t *testing.T) {
 	}{
 		{
 			name: "all is well", args: []string{"--orders=20"},
-			last: "demo: 20 orders, 12 confirmed, 4 declined, 4 refunded, 0 unfinished, 0 wrong",
-			says: []string{"\nconfirmed, flow ", "\ndeclined, flow ", "\nrefunded, flow ", "   └─ shipment.failed.v1", "20 orders in ", "POST to outcome: p50 "},
+			last: "demo: 20 orders, 10 confirmed, 4 declined, 4 refunded, 2 out of stock, 0 unfinished, 0 wrong",
+			says: []string{"\nconfirmed, flow ", "\ndeclined, flow ", "\nrefunded, flow ", "\nout of stock, flow ", "   └─ shipment.failed.v1", "20 orders in ", "POST to outcome: p50 "},
 		},
 		{
 			name: "in an open loop", args: []string{"--rate=200", "--duration=100ms"},
-			last: "demo: 20 orders, 12 confirmed, 4 declined, 4 refunded, 0 unfinished, 0 wrong",
+			last: "demo: 20 orders, 10 confirmed, 4 declined, 4 refunded, 2 out of stock, 0 unfinished, 0 wrong",
 		},
 		{
 			name: "in a burst", args: []string{"--burst=40"},
-			last: "demo: 40 orders, 24 confirmed, 8 declined, 8 refunded, 0 unfinished, 0 wrong",
+			last: "demo: 40 orders, 20 confirmed, 8 declined, 8 refunded, 4 out of stock, 0 unfinished, 0 wrong",
 		},
 		{
 			name: "the order service cannot, at first", args: []string{"--orders=10"},
@@ -108,18 +108,24 @@ func TestDemoTellsTheVerdict(t *testing.T) {
 				}
 				return true
 			},
-			last: "demo: 10 orders, 6 confirmed, 2 declined, 2 refunded, 0 unfinished, 0 wrong",
+			last: "demo: 10 orders, 5 confirmed, 2 declined, 2 refunded, 1 out of stock, 0 unfinished, 0 wrong",
 		},
 		{
 			name: "an outcome never comes", args: []string{"--orders=10", "--timeout=1s"},
 			spoil: of(4, func(e []*kgo.Record) []*kgo.Record { return e[:len(e)-1] }),
-			code:  exitFailed, last: "demo: 10 orders, 5 confirmed, 2 declined, 2 refunded, 1 unfinished, 0 wrong",
-			says: []string{"-000004\", flow", "the last of 3 events is shipment.shipped.v1"},
+			code:  exitFailed, last: "demo: 10 orders, 4 confirmed, 2 declined, 2 refunded, 1 out of stock, 1 unfinished, 0 wrong",
+			says: []string{"-000004\", flow", "the last of 4 events is shipment.shipped.v1"},
+		},
+		{
+			name: "goods are never put back", args: []string{"--orders=10", "--timeout=1s"},
+			spoil: of(9, func(e []*kgo.Record) []*kgo.Record { return e[:len(e)-1] }),
+			code:  exitFailed, last: "demo: 10 orders, 5 confirmed, 2 declined, 2 refunded, 0 out of stock, 1 unfinished, 0 wrong",
+			says: []string{"-000009\", flow", "cancelled, and no stock.released.v1"},
 		},
 		{
 			name: "an order is shipped twice", args: []string{"--orders=10"},
 			spoil: of(4, func(e []*kgo.Record) []*kgo.Record {
-				again := *e[2]
+				again := *e[3]
 				again.Headers = append([]kgo.RecordHeader{}, again.Headers...)
 				for i, h := range again.Headers {
 					if h.Key == "ce_id" {
@@ -128,19 +134,19 @@ func TestDemoTellsTheVerdict(t *testing.T) {
 				}
 				return append(e, &again)
 			}),
-			code: exitFailed, last: "demo: 10 orders, 5 confirmed, 2 declined, 2 refunded, 0 unfinished, 1 wrong",
+			code: exitFailed, last: "demo: 10 orders, 4 confirmed, 2 declined, 2 refunded, 1 out of stock, 0 unfinished, 1 wrong",
 			says: []string{"wrong: once: order ", "shipment.shipped.v1 is there 2 times"},
 		},
 		{
 			name: "a second outcome after the last", args: []string{"--orders=1"},
 			spoil: of(0, func(e []*kgo.Record) []*kgo.Record { return append(e, e[len(e)-1]) }),
-			code:  exitFailed, last: "demo: 1 orders, 0 confirmed, 0 declined, 0 refunded, 0 unfinished, 1 wrong",
+			code:  exitFailed, last: "demo: 1 orders, 0 confirmed, 0 declined, 0 refunded, 0 out of stock, 0 unfinished, 1 wrong",
 			says: []string{"wrong: one-outcome", "wrong: ids"},
 		},
 		{
 			name: "orders are refused", args: []string{"--orders=3", "--timeout=1s"},
 			before: func(w http.ResponseWriter) bool { w.WriteHeader(http.StatusUnprocessableEntity); return false },
-			code:   exitFailed, last: "demo: 3 orders, 0 confirmed, 0 declined, 0 refunded, 3 unfinished, 0 wrong",
+			code:   exitFailed, last: "demo: 3 orders, 0 confirmed, 0 declined, 0 refunded, 0 out of stock, 3 unfinished, 0 wrong",
 			says: []string{"not accepted: place order ", "answered 422", "it was not accepted"},
 		},
 	}
@@ -166,15 +172,15 @@ func TestDemoTellsTheVerdict(t *testing.T) {
 func TestDemoJSON(t *testing.T) {
 	code, out, errs := verdict(t, append(stand(t, nil, nil), "--orders=20", "--output=json")...)
 	var r struct {
-		Orders, Confirmed, Declined, Refunded, Unfinished, Wrong int
-		OrdersPerSecond                                          float64
-		LatencyMs                                                struct{ P50, P99, Max float64 }
-		Violations                                               []any
+		Orders, Confirmed, Declined, Refunded, OutOfStock, Unfinished, Wrong int
+		OrdersPerSecond                                                      float64
+		LatencyMs                                                            struct{ P50, P99, Max float64 }
+		Violations                                                           []any
 	}
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if code != exitOK || r.Orders != 20 || r.Confirmed != 12 || r.Declined != 4 || r.Refunded != 4 || r.Wrong != 0 || r.Violations == nil ||
+	if code != exitOK || r.Orders != 20 || r.Confirmed != 10 || r.Declined != 4 || r.Refunded != 4 || r.OutOfStock != 2 || r.Wrong != 0 || r.Violations == nil ||
 		r.OrdersPerSecond <= 0 || r.LatencyMs.P50 <= 0 || r.LatencyMs.P99 < r.LatencyMs.P50 || r.LatencyMs.Max < r.LatencyMs.P99 {
 		t.Errorf("exit code %d: %s%s", code, out, errs)
 	}
@@ -201,7 +207,7 @@ func binaries(t *testing.T, fault string) string {
 func TestDemoStartsBrokerAndServices(t *testing.T) {
 	bin := binaries(t, "")
 	code, out, errs := verdict(t, "demo", "--orders=20", "--bin="+bin)
-	if want := "demo: 20 orders, 12 confirmed, 4 declined, 4 refunded, 0 unfinished, 0 wrong"; code != exitOK || lastLine(out) != want {
+	if want := "demo: 20 orders, 10 confirmed, 4 declined, 4 refunded, 2 out of stock, 0 unfinished, 0 wrong"; code != exitOK || lastLine(out) != want {
 		t.Errorf("exit code %d:\n%s%s", code, out, errs)
 	}
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "choreo-demo-*")); len(left) != 0 {
@@ -377,7 +383,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"demo", "--rate=NaN"}, exitUsage, []string{"--rate=NaN"}},
 		{[]string{"demo", "--burst=5", "--rate=5"}, exitUsage, []string{"--burst=5"}},
 		{[]string{"demo", "--order-url=here", "--kill"}, exitUsage, []string{"http://127.0.0.1:8080", "needs --brokers", "--kill"}},
-		{[]string{"demo", "--bin=/nowhere"}, exitFailed, []string{"/nowhere/order", "/nowhere/payment", "/nowhere/shipping", "make build"}},
+		{[]string{"demo", "--bin=/nowhere"}, exitFailed, []string{"/nowhere/order", "/nowhere/payment", "/nowhere/inventory", "/nowhere/shipping", "make build"}},
 		{[]string{"broker"}, exitUsage, []string{"--dir"}},
 		{[]string{"broker", "--dir=/nowhere", "--addr=0.0.0.0:9092"}, exitUsage, []string{"loopback"}},
 		{[]string{"broker", "--dir=/dev/null/x"}, exitFailed, []string{"/dev/null"}},

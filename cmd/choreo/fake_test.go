@@ -57,7 +57,7 @@ func endAfterAnOrder() {
 
 func orderMark() string { return filepath.Join(os.TempDir(), "an-order-came") }
 
-// shopkeeper does the work of all three services in one: for each order it says
+// shopkeeper does the work of all services in one: for each order it says
 // all the events of its flow at once.
 type shopkeeper struct {
 	client *kgo.Client
@@ -127,15 +127,25 @@ func flowOf(prefix, ref string) []*kgo.Record {
 	n, _ := strconv.Atoi(ref[cut+1:])
 	order, want := shop.Numbered(ref[:cut], n)
 	data, _ := json.Marshal(order)
-	types := map[check.Outcome][]string{
-		check.WasConfirmed: {check.Placed, check.Authorized, check.Shipped, check.Confirmed},
-		check.WasDeclined:  {check.Placed, check.Declined, check.Cancelled},
-		check.WasRefunded:  {check.Placed, check.Authorized, check.ShipFailed, check.Refunded, check.Cancelled},
+	type event struct{ of, because string }
+	placed, paid, reserved := event{check.Placed, ""}, event{check.Authorized, check.Placed}, event{check.Reserved, check.Placed}
+	refunded, released := event{check.Refunded, check.ShipFailed}, event{check.Released, check.ShipFailed}
+	events := map[check.Outcome][]event{
+		check.WasConfirmed: {placed, paid, reserved, {check.Shipped, check.Authorized + "," + check.Reserved}, {check.Confirmed, check.Shipped}},
+		check.WasDeclined: {
+			placed, reserved, {check.Declined, check.Placed}, {check.Cancelled, check.Declined}, {check.ShipFailed, check.Declined}, {check.Voided, check.ShipFailed}, released,
+		},
+		check.WasRefunded: {placed, reserved, paid, {check.ShipFailed, check.Authorized}, refunded, released, {check.Cancelled, check.Refunded}},
+		check.WasShort: {
+			placed, paid, {check.Rejected, check.Placed}, {check.ShipFailed, check.Rejected}, refunded, {check.Cancelled, check.Refunded}, released,
+		},
 	}[want]
+	topics := map[string]string{"order": "orders", "payment": "payments", "stock": "stock", "shipment": "shipments"}
 	var all []*kgo.Record
-	for i, t := range types {
+	for i, e := range events {
+		t := e.of
 		id := ref + "/" + t
-		r := &kgo.Record{Topic: prefix + strings.Split(t, ".")[2] + "s", Key: []byte("flow-" + ref), Value: data}
+		r := &kgo.Record{Topic: prefix + topics[strings.Split(t, ".")[2]], Key: []byte("flow-" + ref), Value: data}
 		for k, v := range map[string]string{
 			"ce_specversion": "1.0", "ce_id": id, "ce_source": "/" + r.Topic, "ce_type": t, "ce_correlationid": "flow-" + ref,
 			"ce_time": time.Now().Add(time.Duration(i) * time.Millisecond).UTC().Format(time.RFC3339Nano), "ce_choreoservice": "fake",
@@ -143,7 +153,11 @@ func flowOf(prefix, ref string) []*kgo.Record {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: k, Value: []byte(v)})
 		}
 		if i > 0 {
-			r.Headers = append(r.Headers, kgo.RecordHeader{Key: "ce_causationid", Value: []byte(ref + "/" + types[i-1])})
+			var causes []string
+			for c := range strings.SplitSeq(e.because, ",") {
+				causes = append(causes, ref+"/"+c)
+			}
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: "ce_causationids", Value: []byte(strings.Join(causes, ","))})
 		}
 		all = append(all, r)
 	}

@@ -35,11 +35,25 @@ const (
 	goldLimit     = 500_000
 )
 
+// goods are what is ordered; the zero value is something of which there is plenty.
+type goods struct {
+	sku      string
+	quantity int
+}
+
+var (
+	plenty  = goods{}
+	soldOut = goods{"lamp-0", 1}
+	last    = goods{"vase-3", 3} // as many as there are
+	tooMany = goods{"vase-3", 4}
+)
+
 // kind is one sort of order, and what its content demands.
 type kind struct {
 	tier  string
 	cents int64
 	to    Address
+	goods goods
 	want  check.Outcome
 }
 
@@ -54,31 +68,32 @@ var (
 	reykjavik = Address{Street: "Laugavegur 7", Postcode: "101", City: "Reykjavík", Country: "IS"}
 )
 
-// kinds is the mix: 6 of 10 are confirmed, 2 declined, 2 refunded, with both
-// sides of every limit among them. What is neither payable nor shippable is
-// declined, because payment comes first.
+// kinds is the mix: of 10 orders 5 are confirmed, 2 declined, 2 refunded and 1 is out of
+// stock, with both sides of every limit among them. What is neither payable nor
+// shippable is declined, because payment comes first. Nothing is both out of stock
+// and not payable: either may come first.
 var kinds = []kind{
-	{"standard", 1_999, berlin, check.WasConfirmed},
-	{"standard", standardLimit + 1, vienna, check.WasDeclined},
-	{"gold", standardLimit + 1, zurich, check.WasConfirmed},
-	{"standard", 4_950, helgoland, check.WasRefunded},
-	{"standard", standardLimit, amsterdam, check.WasConfirmed},
-	{"gold", goldLimit, vienna, check.WasConfirmed},
-	{"gold", goldLimit, reykjavik, check.WasRefunded},
-	{"standard", 1, berlin, check.WasConfirmed},
-	{"gold", goldLimit + 1, helgoland, check.WasDeclined},
-	{"gold", 120_000, amsterdam, check.WasConfirmed},
+	{"standard", 1_999, berlin, plenty, check.WasConfirmed},
+	{"standard", standardLimit + 1, vienna, plenty, check.WasDeclined},
+	{"gold", standardLimit + 1, zurich, plenty, check.WasConfirmed},
+	{"standard", 4_950, helgoland, plenty, check.WasRefunded},
+	{"standard", standardLimit, amsterdam, last, check.WasConfirmed},
+	{"gold", goldLimit, vienna, plenty, check.WasConfirmed},
+	{"gold", goldLimit, reykjavik, plenty, check.WasRefunded},
+	{"standard", 1, berlin, plenty, check.WasConfirmed},
+	{"gold", goldLimit + 1, helgoland, plenty, check.WasDeclined},
+	{"gold", 120_000, amsterdam, tooMany, check.WasShort},
 
-	{"standard", 25_000, zurich, check.WasConfirmed},
-	{"standard", 1_000_000, berlin, check.WasDeclined},
-	{"gold", 75_000, berlin, check.WasConfirmed},
-	{"standard", standardLimit, jungholz, check.WasRefunded},
-	{"standard", 19_900, vienna, check.WasConfirmed},
-	{"gold", 1, zurich, check.WasConfirmed},
-	{"standard", 7_500, reykjavik, check.WasRefunded},
-	{"standard", 300, amsterdam, check.WasConfirmed},
-	{"gold", 99_999_999, amsterdam, check.WasDeclined},
-	{"gold", 480_000, berlin, check.WasConfirmed},
+	{"standard", 25_000, zurich, plenty, check.WasConfirmed},
+	{"standard", 1_000_000, berlin, plenty, check.WasDeclined},
+	{"gold", 75_000, berlin, plenty, check.WasConfirmed},
+	{"standard", standardLimit, jungholz, plenty, check.WasRefunded},
+	{"standard", 19_900, vienna, soldOut, check.WasShort},
+	{"gold", 1, zurich, plenty, check.WasConfirmed},
+	{"standard", 7_500, reykjavik, plenty, check.WasRefunded},
+	{"standard", 300, amsterdam, plenty, check.WasConfirmed},
+	{"gold", 99_999_999, amsterdam, plenty, check.WasDeclined},
+	{"gold", 480_000, berlin, plenty, check.WasConfirmed},
 }
 
 // Numbered returns the order of a number, counted from 0, and what must become
@@ -89,8 +104,12 @@ func Numbered(run string, n int) (Order, check.Outcome) {
 	ref := Ref(run, n)
 	to := k.to
 	to.Name = ref
+	what := k.goods
+	if what == plenty {
+		what = goods{fmt.Sprintf("sku-%03d", n%997), 1 + n%9}
+	}
 	return Order{
-		Customer: ref, Tier: k.tier, SKU: fmt.Sprintf("sku-%03d", n%997), Quantity: 1 + n%9,
+		Customer: ref, Tier: k.tier, SKU: what.sku, Quantity: what.quantity,
 		AmountCents: k.cents, Address: to,
 	}, k.want
 }

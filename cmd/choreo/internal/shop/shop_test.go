@@ -34,7 +34,7 @@ func TestTheMixIsTheSameEveryTime(t *testing.T) {
 		customers[a.Customer] = true
 		count[want]++
 	}
-	if count[check.WasConfirmed] != 120 || count[check.WasDeclined] != 40 || count[check.WasRefunded] != 40 {
+	if count[check.WasConfirmed] != 100 || count[check.WasDeclined] != 40 || count[check.WasRefunded] != 40 || count[check.WasShort] != 20 {
 		t.Errorf("%v", count)
 	}
 }
@@ -49,8 +49,15 @@ func TestTheMixHasBothSidesOfEveryRule(t *testing.T) {
 		limit := map[string]int64{"standard": 50_000, "gold": 500_000}[o.Tier]
 		payable := o.AmountCents <= limit
 		shippable := served[o.Address.Country] && o.Address.Postcode != "27498" && o.Address.Postcode != "6691"
+		left, scarce := map[string]int{"lamp-0": 0, "vase-3": 3}[o.SKU]
+		there := !scarce || o.Quantity <= left
+		if !payable && !there {
+			t.Errorf("order %d (%+v) may be declined or out of stock", n, o)
+		}
 		by := check.WasConfirmed
 		switch {
+		case !there:
+			by = check.WasShort
 		case !payable:
 			by = check.WasDeclined
 		case !shippable:
@@ -61,11 +68,15 @@ func TestTheMixHasBothSidesOfEveryRule(t *testing.T) {
 		}
 		sides[fmt.Sprint(o.Tier, " limit ", o.AmountCents-limit)] = true
 		sides[fmt.Sprint("payable ", payable, ", shippable ", shippable)] = true
+		if scarce {
+			sides[fmt.Sprint(o.SKU, " left ", left-o.Quantity)] = true
+		}
 		sides["to "+o.Address.Country+o.Address.Postcode] = true
 	}
 	for _, side := range []string{
 		"standard limit 0", "standard limit 1", "gold limit 0", "gold limit 1",
 		"payable true, shippable true", "payable true, shippable false", "payable false, shippable true", "payable false, shippable false",
+		"vase-3 left 0", "vase-3 left -1", "lamp-0 left -1",
 		"to DE27498", "to AT6691", "to AT1010", "to IS101", "to NL1012 LG", "to CH8001",
 	} {
 		if !sides[side] {
