@@ -126,6 +126,8 @@ var equivalents = []explained{
 		"makes a context anew that nobody has any more"},
 	{"task/reader.go", `reader.go run: if len(r.ready) > 0 || ctx.Err() != nil {  [|| to &&]`,
 		"feeds stay ready only when the context is done, and a poll returns at once then"},
+	{"task/reader.go", `reader.go forget: if len(parts) > 0 {  [> to >=]`,
+		"the client is asked to forget nothing, and does nothing"},
 	{"txn/offsets.go", `offsets.go coordinator: return -1, err  [- to +]`,
 		"callers look at the error first and then at no number"},
 	{"txn/offsets.go", `offsets.go coordinator: return -1, err  [- to +] #2`,
