@@ -123,7 +123,9 @@ func withStock(s *shipper) *choreo.Service {
 func TestSimulateAddingAService(t *testing.T) { changing(t, beforeStock, withStock) }
 
 // And back: what waits for the stock by then is shipped without it.
-func TestSimulateRemovingAServiceAgain(t *testing.T) { changing(t, beforeStock, withStock, beforeStock) }
+func TestSimulateRemovingAServiceAgain(t *testing.T) {
+	changing(t, beforeStock, withStock, beforeStock)
+}
 
 // changing deploys versions of shipping, one after the other: no order is stuck,
 // shipped and refunded, or leaves goods behind.
