@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ import (
 // told, and forgets the rest.
 type ledger struct {
 	pipeline
+	mu        sync.Mutex
 	committed []*kgo.Record
 	under     []*txn.Result
 	kept      [][]*kgo.Record // the records of what is under way
@@ -35,26 +37,39 @@ func (l *ledger) Submit(r *txn.Result) {
 		own := *rec // it is used again
 		kept = append(kept, &own)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.under, l.kept = append(l.under, r), append(l.kept, kept)
 }
 
 func (l *ledger) commit(n int) {
+	l.mu.Lock()
 	n = min(n, len(l.under))
-	for i, r := range l.under[:n] {
+	done := l.under[:n]
+	for i, r := range done {
 		l.committed = append(l.committed, l.kept[i]...)
 		if r.Source != nil {
 			l.finished(r.Offset)
 		}
-		r.Done.Done(true)
 	}
 	l.under, l.kept = l.under[n:], l.kept[n:]
+	l.mu.Unlock()
+	for _, r := range done {
+		r.Done.Done(true)
+	}
 }
 
 // crash loses what is under way.
-func (l *ledger) crash() { l.under, l.kept = nil, nil }
+func (l *ledger) crash() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.under, l.kept = nil, nil
+}
 
 // of are the committed records of a topic.
 func (l *ledger) of(topic string) (all []*kgo.Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, rec := range l.committed {
 		if rec.Topic == topic {
 			all = append(all, rec)
@@ -99,16 +114,16 @@ func newJoiner(t *testing.T) *joiner {
 
 // open begins an ownership by a version of the service, of what is committed.
 func (j *joiner) open(tb interface{ Fatal(...any) }, d ...Declaration) {
+	if j.owned != nil { // nothing of it is at work any more when the plan changes
+		j.owned.inc.Close(nil)
+		synctest.Wait()
+	}
 	j.plan = newPlan(NewService("joiner", append(d, Tasks(1))...))
 	if err := j.plan.err(); err != nil {
 		tb.Fatal(err)
 	}
 	j.names = namesOf("joiner", "")
 	j.metrics = newMetrics(prometheus.NewRegistry(), j.plan)
-	if j.owned != nil {
-		j.owned.inc.Close(nil)
-		synctest.Wait()
-	}
 	j.ledger.crash()
 	o := j.newOwned(0, j.fence.Open(0), j.newStore())
 	for _, rec := range j.ledger.of(j.names.journal) {
