@@ -250,6 +250,7 @@ func TestAJoinRunsExactlyOnce(t *testing.T) {
 func TestAJoinRunsWithoutWhatIsNotDeclaredAnyMore(t *testing.T) {
 	ofThree := All3(halfA, halfB, halfC, func(a, b, c string) string { return glue(a, b, c) })
 	alone := AnyOf(halfA)
+	either := Both(AnyOf(halfA, halfC), halfB, func(ac, b string) string { return glue(ac, b) }) // the first one counts
 	for name, c := range map[string]struct {
 		before Trigger[string]
 		heard  []Event[string]
@@ -267,6 +268,7 @@ func TestAJoinRunsWithoutWhatIsNotDeclaredAnyMore(t *testing.T) {
 		"three, then two alone":         {ofThree, []Event[string]{halfC, halfA}, AnyOf(halfA, halfC), nil, []string{"test.c", "test.a"}, 0},
 		"it ran, then one":              {ofTwo(), []Event[string]{halfB, halfA}, alone, nil, []string{"test.a+test.b"}, 0},
 		"one, then two":                 {alone, []Event[string]{halfA}, ofTwo(), []Event[string]{halfB, halfA}, []string{"test.a"}, 0},
+		"three, then either of two":     {ofThree, []Event[string]{halfC, halfA}, either, []Event[string]{halfB}, []string{"test.c+test.b"}, 0},
 		"two, then two, the same":       {ofTwo(), []Event[string]{halfA}, ofTwo(), []Event[string]{halfB}, []string{"test.a+test.b"}, 0},
 		"nothing was heard, then three": {ofTwo(), nil, ofThree, []Event[string]{halfC, halfB, halfA}, []string{"test.a+test.b+test.c"}, 0},
 	} {
