@@ -49,6 +49,7 @@ func (e *engine) startAdmin() (stop func(context.Context) error, err error) {
 func (e *engine) status() status {
 	s := status{live: true, reasons: e.reasons(), tasks: e.owner.Status().Tasks, overdue: e.overdue.byStep(), stuck: e.stuck.count()}
 	s.inFlight, s.inFlightBytes = e.room.used()
+	s.doors = e.doorStates()
 	s.parked = map[string]int{}
 	for _, p := range e.parkings() {
 		s.add(p.Parking)
@@ -103,9 +104,10 @@ func adminHandler(source statusSource, metrics prometheus.Gatherer, c contract.C
 		s := source.status()
 		ready := s.live && len(s.reasons) == 0
 		answer(w, ready, struct {
-			Ready   bool     `json:"ready"`
-			Reasons []string `json:"reasons,omitempty"`
-		}{ready, s.reasons})
+			Ready   bool         `json:"ready"`
+			Reasons []string     `json:"reasons,omitempty"`
+			Doors   []doorStatus `json:"steps,omitempty"`
+		}{ready, s.reasons, s.doors})
 	})
 	mux.HandleFunc("GET /contract", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -20,6 +20,7 @@ func TestAdminServer(t *testing.T) {
 	ready := &fixedStatus{live: true}
 	waiting := &fixedStatus{live: true, reasons: []string{"task 3 is restoring: 5 journal records so far", "no broker has answered for 12s: \"x\"\n<b>"}}
 	dead := &fixedStatus{}
+	away := &fixedStatus{live: true, doors: []doorStatus{{"archive", "", 1, 0}, {"pay", "open", 0, 17}}}
 	for _, c := range []struct {
 		name, method, path string
 		source             *fixedStatus
@@ -31,6 +32,8 @@ func TestAdminServer(t *testing.T) {
 		{"not live", "GET", "/livez", dead, 503, `{"live":false}`},
 		{"ready", "GET", "/readyz", ready, 200, `{"ready":true}`},
 		{"not ready", "GET", "/readyz", waiting, 503, `{"ready":false,"reasons":["task 3 is restoring: 5 journal records so far","no broker has answered for 12s: \"x\"\n\u003cb\u003e"]}`},
+		{"ready, though a provider is away", "GET", "/readyz", away, 200,
+			`{"ready":true,"steps":[{"step":"archive","concurrent":1,"waiting":0},{"step":"pay","breaker":"open","concurrent":0,"waiting":17}]}`},
 		{"not live, so not ready", "GET", "/readyz", dead, 503, `{"ready":false}`},
 		{"HEAD", "HEAD", "/readyz", ready, 200, ""},
 		{"metrics", "GET", "/metrics", ready, 200, "# TYPE choreo_runs_total counter"},

@@ -79,6 +79,9 @@ func (s *reactionRun) handle(r *run) verdict {
 	if err != nil && r.left() {
 		return dropped
 	}
+	if v, ok := r.waits(s, err, false); ok {
+		return v
+	}
 	permanent := false
 	reason := reasonExhausted
 	if _, undecodable := errors.AsType[*decodeError](err); undecodable {

@@ -60,6 +60,10 @@ func (s *stepRun) handle(r *run) verdict {
 	if r.left() {
 		return dropped
 	}
+	if v, ok := r.waits(s, err, false); ok {
+		s.keepHalves(r)
+		return v
+	}
 	for i := range s.fail {
 		if match, ok := s.fail[i].match(err); ok {
 			if s.sayFailure(r, &s.fail[i], match, kindFailed, journal.Failed) {
@@ -161,6 +165,9 @@ func (s *stepRun) skip(r *run) verdict {
 		if r.left() {
 			return dropped
 		}
+		if v, ok := r.waits(s, err, true); ok {
+			return v
+		}
 		return s.undoFailed(r, err)
 	}
 	r.e.stuck.remove(r)
@@ -226,6 +233,9 @@ func (s *stepTrigger) handle(r *run) verdict {
 		if err := s.undoNewest(r); err != nil {
 			if r.left() {
 				return dropped
+			}
+			if v, ok := r.waits(s, err, true); ok {
+				return v
 			}
 			return s.undoFailed(r, err)
 		}

@@ -74,6 +74,7 @@ func (p *plan) contract() contract.Contract {
 		c.Deadlines = append(c.Deadlines, x)
 	}
 	for _, s := range p.steps {
+		c.Limits = s.policy.limits.contract(s.step, c.Limits)
 		if s.join == nil {
 			continue
 		}
@@ -87,11 +88,26 @@ func (p *plan) contract() contract.Contract {
 		}
 		c.Joins = append(c.Joins, x)
 	}
+	for _, r := range p.reacts {
+		c.Limits = r.policy.limits.contract(r.reaction, c.Limits)
+	}
 	for _, x := range said {
 		c.Says = append(c.Says, *x)
 	}
 	slices.SortFunc(c.Says, func(a, b contract.Said) int { return cmp.Compare(a.Type, b.Type) })
 	return c
+}
+
+// contract adds the limits of a handler, if it has any.
+func (l *limits) contract(name string, all []contract.Limit) []contract.Limit {
+	if l == nil {
+		return all
+	}
+	x := contract.Limit{Name: name, MaxConcurrent: l.maxConcurrent}
+	if b := l.breaker.withDefaults(); b.Failures > 0 {
+		x.Breaker = &contract.Breaker{Failures: b.Failures, Of: b.Of, Probes: b.Probes, Open: b.Open.String()}
+	}
+	return append(all, x)
 }
 
 func roleOf(h handler) contract.Role {

@@ -70,19 +70,25 @@ var (
 	costRawSaid  = Event[[]byte]{Type: "com.example.scan.filed.v1", Topic: "files", Codec: Bytes{}}
 	costJSON     = Event[costOrder]{Type: "com.example.order.placed.v1", Topic: "orders"}
 	costJSONSaid = Event[costReceipt]{Type: "com.example.order.paid.v1", Topic: "payments"}
+	costStep     = Step[costOrder, costReceipt]{
+		Name: "pay", On: costJSON, Emit: costJSONSaid,
+		Do: func(_ context.Context, o costOrder) (costReceipt, error) { return costReceipt{o.ID, o.Amount}, nil },
+		Compensate: Undo(func(_ context.Context, _ costOrder, r costReceipt) (costReceipt, error) {
+			return r, nil
+		}, Event[costReceipt]{Type: "com.example.order.refunded.v1", Topic: "payments"},
+			Event[costReceipt]{Type: "com.example.order.lost.v1", Topic: "shipments"}),
+	}
 	costHandlers = map[string]Declaration{
 		"reaction": Reaction[[]byte]{
 			Name: "file", On: costRaw, Emits: Events{costRawSaid},
 			Do: func(_ context.Context, data []byte) (Emissions, error) { return Emit(costRawSaid.New(data)), nil },
 		},
-		"step": Step[costOrder, costReceipt]{
-			Name: "pay", On: costJSON, Emit: costJSONSaid,
-			Do: func(_ context.Context, o costOrder) (costReceipt, error) { return costReceipt{o.ID, o.Amount}, nil },
-			Compensate: Undo(func(_ context.Context, _ costOrder, r costReceipt) (costReceipt, error) {
-				return r, nil
-			}, Event[costReceipt]{Type: "com.example.order.refunded.v1", Topic: "payments"},
-				Event[costReceipt]{Type: "com.example.order.lost.v1", Topic: "shipments"}),
-		},
+		"step": costStep,
+		"step with a door": func() Declaration {
+			s := costStep
+			s.Breaker, s.MaxConcurrent = Breaker{Failures: 10, Of: 20}, 1000
+			return s
+		}(),
 	}
 )
 
@@ -109,6 +115,7 @@ func newBelt(tb testing.TB, what string) *belt {
 		tb.Fatal(err)
 	}
 	e.metrics, e.tracing = newMetrics(prometheus.NewRegistry(), e.plan), newTracing(nil, "sample")
+	e.doors = e.newDoors()
 	x := &belt{e: e, pipe: &atOnce{idle: make(chan struct{}, 1)}}
 	e.pipe = x.pipe
 	tr, err := offsets.New(0, "")
@@ -135,7 +142,7 @@ func costRecord(tb testing.TB, what string, i int) *kgo.Record {
 		Service: "orders", Step: "take", Kind: cloudevent.KindDid, Attempt: 1, Hops: 1,
 		Started: time.Now(), Began: time.Now(), Data: make([]byte, 200),
 	}
-	if what == "step" {
+	if what != "reaction" {
 		ev.Type, ev.DataContentType = costJSON.Type, "application/json"
 		var err error
 		if ev.Data, err = json.Marshal(costOrder{ev.CorrelationID, "customer-1", 4200, []string{"a", "b", "c"}}); err != nil {
@@ -217,6 +224,8 @@ func TestCostPerRecord(t *testing.T) {
 	}{
 		"reaction": {1, 4},
 		"step":     {2, 24},
+
+		"step with a door": {2, 25},
 	} {
 		t.Run(what, func(t *testing.T) {
 			byHand, choreo := newBelt(t, what), newBelt(t, what)

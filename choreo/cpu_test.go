@@ -27,7 +27,7 @@ func cpuTime(tb testing.TB) time.Duration {
 // run, so that they meet the same machine, and of each the least disturbed
 // round counts: what else runs on the machine only ever adds.
 func BenchmarkOverByHand(b *testing.B) {
-	for _, what := range []string{"reaction", "step"} {
+	for _, what := range []string{"reaction", "step", "step with a door"} {
 		b.Run(what, func(b *testing.B) {
 			const turns = 20
 			x, y := newBelt(b, what), newBelt(b, what)

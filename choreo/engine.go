@@ -48,6 +48,7 @@ type engine struct {
 	overdue  overdue
 	stuck    stuckRuns
 	lapses   *lapses
+	doors    map[string]*door // by step, those that have one
 
 	mu    sync.RWMutex
 	owned map[int32]*owned
@@ -158,6 +159,7 @@ type input struct {
 	full atomic.Bool
 	// passed is gated of this input, made once for all its silent results.
 	passed txn.DoneFunc
+	doors  []*door // of the steps that its events set off
 }
 
 // Opened prepares the sources of a restored task.
@@ -171,6 +173,7 @@ func (e *engine) Opened(t *task.Task) error {
 		}
 		in := &input{owned: o, Source: &txn.Source{Topic: s.Topic, TopicID: s.TopicID, Partition: s.Partition, Offsets: tr}}
 		in.passed = func(bool) { e.gated(in) }
+		in.doors = e.doorsBehind(s.Topic)
 		s.Handle = in
 		o.inputs = append(o.inputs, in)
 		if s == t.Home() {
@@ -227,6 +230,9 @@ func (e *engine) Closed(t *task.Task) {
 	defer e.mu.Unlock()
 	if o := e.owned[t.Partition]; o != nil && o.inc == t.Incarnation.(*txn.Incarnation) {
 		delete(e.owned, t.Partition)
+		for _, d := range e.doors {
+			d.leftTask(o)
+		}
 	}
 	e.watchers.wakeAll()
 }
@@ -505,8 +511,7 @@ func header(rec *kgo.Record, key string) []byte {
 // task cannot be parked, each of its sources has a part of the room only, so that
 // they pause before all of it is taken and the other tasks have to wait as well.
 func (e *engine) mayRead(in *input) bool {
-	const part = 8
-	return in.Offsets.Room() && (in.owned.held.Load() == 0 || in.Offsets.InFlight() < max(1, e.cfg.MaxInFlight/part))
+	return in.Offsets.Room() && (in.owned.held.Load() == 0 || in.Offsets.InFlight() < e.partOfRoom()) && e.letIn(in)
 }
 
 // gated tells that results of a source have passed the gate: where the source

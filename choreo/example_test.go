@@ -102,6 +102,24 @@ func ExampleStep() {
 	}
 }
 
+// A breaker keeps attempts from a provider that is away: none is made while it is
+// open, and no order is given up for that. An event has 5 attempts more than it
+// takes to open it. At most 20 orders are authorized at once on an instance.
+func ExampleBreaker() {
+	step := choreo.Step[OrderPlaced, Authorized]{
+		Name: "authorize", On: placed, Do: Payments{}.Authorize, Emit: authorized,
+		Timeout: 2 * time.Second, MaxConcurrent: 20,
+		Breaker: choreo.Breaker{Failures: 10, Of: 20, Open: 5 * time.Second},
+	}
+	fmt.Println(choreo.NewService("payment", step).Validate())
+	step.Retry.Attempts = 3
+	fmt.Println(choreo.NewService("payment", step).Validate())
+	// Output:
+	// <nil>
+	// choreo: service "payment" is declared wrongly:
+	// step "authorize": Retry.Attempts is 3, less than Breaker.Failures, 10: while the provider is away an event could be given up before the breaker opens; make them at least as many
+}
+
 // When the shipment fails every payment of the flow is refunded, newest first,
 // until that has succeeded. The undo function has what the step heard and said,
 // and the event that set it off.

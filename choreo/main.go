@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"reflect"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -335,6 +336,19 @@ func printContract(w io.Writer, c contract.Contract) error {
 			halves = append(halves, strings.Join(types, " or "))
 		}
 		line("%s\t%s\t%s", j.Name, strings.Join(halves, ", "), j.Emits)
+	}
+	if len(c.Limits) > 0 {
+		line("\nLIMIT\tMAX CONCURRENT\tBREAKER")
+	}
+	for _, l := range c.Limits {
+		most, breaker := "", ""
+		if l.MaxConcurrent > 0 {
+			most = strconv.Itoa(l.MaxConcurrent)
+		}
+		if b := l.Breaker; b != nil {
+			breaker = fmt.Sprintf("failures %d of %d, open %s, probes %d", b.Failures, b.Of, b.Open, b.Probes)
+		}
+		line("%s\t%s\t%s", l.Name, most, breaker)
 	}
 	return t.Flush()
 }

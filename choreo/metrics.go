@@ -55,6 +55,8 @@ type metrics struct {
 
 	silentCommits, silentResults prometheus.Counter
 
+	opened, turnedAway *prometheus.CounterVec // of doors
+
 	lanesBusy prometheus.Gauge
 	source    atomic.Pointer[statusSource]
 
@@ -196,6 +198,13 @@ func (m *metrics) registerSteps(p *plan) {
 	if len(p.starts) > 0 {
 		add(kindStarted)
 	}
+	m.opened = m.counterVec("breaker_opened_total", "How often a breaker has opened.", "step")
+	m.turnedAway = m.counterVec("turned_away_total", "Attempts that were not begun, and wait: because the breaker was not closed, or MaxConcurrent were under way.", "step", "reason")
+}
+
+// door resolves the series of a door.
+func (m *metrics) door(step string) (opened, open, full prometheus.Counter) {
+	return m.opened.WithLabelValues(step), m.turnedAway.WithLabelValues(step, "open"), m.turnedAway.WithLabelValues(step, "full")
 }
 
 // step returns the metrics of a step, reaction, state or deadline by its name. What no
@@ -303,6 +312,7 @@ type status struct {
 	failing       int                        // deadlines whose attempts have failed
 	lateBy        time.Duration              // of the deadline that is due the longest
 	joins         map[string]journal.Joining // that wait for another event, by step
+	doors         []doorStatus
 }
 
 // add adds what is parked in a task.
@@ -361,7 +371,8 @@ type statusCollector struct {
 
 	deadlines, deadlinesFailing, deadlinesOverdue *prometheus.Desc
 
-	joins, joinsOldest *prometheus.Desc
+	joins, joinsOldest           *prometheus.Desc
+	breaker, concurrent, waiting *prometheus.Desc
 }
 
 func newStatusCollector(f func() status) *statusCollector {
@@ -390,13 +401,17 @@ func newStatusCollector(f func() status) *statusCollector {
 
 		joins:       desc("joins_waiting", "Flows in which some of the events that the step joins have come, and others have not.", "step"),
 		joinsOldest: desc("joins_oldest_seconds", "For how long the join has waited that waits the longest; 0: none does.", "step"),
+
+		breaker:    desc("breaker_state", "1 for the state in which the breaker is, else 0.", "step", "state"),
+		concurrent: desc("concurrent_attempts", "Attempts under way, of steps with a Breaker or MaxConcurrent.", "step"),
+		waiting:    desc("waiting_flows", "Flows that wait for the breaker, or for room.", "step"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck, c.parked, c.parkedFlows, c.parkedOldest,
-		c.deadlines, c.deadlinesFailing, c.deadlinesOverdue, c.joins, c.joinsOldest} {
+		c.deadlines, c.deadlinesFailing, c.deadlinesOverdue, c.joins, c.joinsOldest, c.breaker, c.concurrent, c.waiting} {
 		ch <- d
 	}
 }
@@ -450,6 +465,20 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(c.joins, float64(x.Flows), step)
 		gauge(c.joinsOldest, age, step)
+	}
+	for _, d := range s.doors {
+		gauge(c.concurrent, float64(d.Concurrent), d.Step)
+		gauge(c.waiting, float64(d.Waiting), d.Step)
+		for _, state := range breakerStates {
+			if d.Breaker == "" {
+				break
+			}
+			is := 0.0
+			if d.Breaker == state {
+				is = 1
+			}
+			gauge(c.breaker, is, d.Step, state)
+		}
 	}
 }
 

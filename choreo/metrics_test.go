@@ -129,16 +129,22 @@ func TestMetricsShowTheEnginesStatus(t *testing.T) {
 	m.watch(&fixedStatus{
 		live: true, tasks: []task.TaskStatus{{Partition: 4, Phase: task.Open, Restore: 2 * time.Second}, {Partition: 5, Phase: task.Open}, {Partition: 6, Phase: task.Stopped}},
 		journalFlows: 7, journalBytes: 8, beyondPrefix: 9, inFlight: 10, inFlightBytes: 11, overdue: map[string]int{"pay": 12}, stuck: 13,
+		doors: []doorStatus{{"archive", "", 14, 15}, {"pay", "half-open", 16, 17}},
 	})
 	got := gathered(t, reg)
 	for name, want := range map[string]float64{
 		"choreo_ready{}": 1, "choreo_tasks_owned{phase=open}": 2, "choreo_tasks_owned{phase=stopped}": 1, "choreo_tasks_owned{phase=restoring}": 0,
 		"choreo_restore_seconds{task=4}": 2, "choreo_journal_flows{}": 7, "choreo_journal_bytes{}": 8, "choreo_finished_beyond_prefix{}": 9,
 		"choreo_in_flight_records{}": 10, "choreo_in_flight_bytes{}": 11, "choreo_overdue_handlers{step=pay}": 12, "choreo_stuck_compensations{}": 13,
+		"choreo_breaker_state{state=open,step=pay}": 0, "choreo_breaker_state{state=half-open,step=pay}": 1, "choreo_breaker_state{state=closed,step=pay}": 0,
+		"choreo_concurrent_attempts{step=archive}": 14, "choreo_waiting_flows{step=archive}": 15, "choreo_concurrent_attempts{step=pay}": 16, "choreo_waiting_flows{step=pay}": 17,
 	} {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s = %v (%v), want %v", name, v, ok, want)
 		}
+	}
+	if v, ok := got["choreo_breaker_state{state=open,step=archive}"]; ok {
+		t.Errorf("the state of a breaker that is not declared is %v", v)
 	}
 	m.watch(&fixedStatus{live: true, reasons: []string{"starting"}})
 	if v := gathered(t, reg)["choreo_ready{}"]; v != 0 {

@@ -85,6 +85,7 @@ var notInPrograms = []string{
 	"testing", "pgregory.net/rapid", "go.uber.org/goleak", "github.com/stretchr", "github.com/testcontainers",
 	"github.com/twmb/franz-go/pkg/kfake", "github.com/choreography-go/choreography/choreo/choreotest",
 	"github.com/alecthomas/kong", "github.com/spf13",
+	"google.golang.org/grpc", "github.com/influxdata",
 	"github.com/cloudevents", "go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters", "go.opentelemetry.io/contrib",
 }
 

@@ -1,6 +1,7 @@
 package choreo
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,8 +20,8 @@ import (
 //
 // Whatever changes a queue is an item of the scheduler under the queue's key, so
 // nothing happens to it twice at once. Somebody always looks after a queue that
-// is not empty: the agenda has its key at the time of the head's next attempt, or
-// an item of the key is at work or waits.
+// is not empty: the agenda has its key at the time of the head's next attempt, a
+// door has it in its line, or an item of the key is at work or waits.
 
 // place is the place of a run's event in the queue of its key.
 type place struct {
@@ -34,8 +35,10 @@ type place struct {
 // failure is why a handler asks to be called again.
 type failure struct {
 	err     error
-	inPlace bool // not yet tried in place as often as it may be
-	undo    bool // of a compensation
+	inPlace bool  // not yet tried in place as often as it may be
+	undo    bool  // of a compensation
+	door    *door // nil: it has failed; else it waits there
+	tried   bool  // before it does, it has failed
 }
 
 // resumed reports whether the run is one from the queue. It has no source and
@@ -67,7 +70,7 @@ func (r *run) queue() (wait time.Duration, queued bool) {
 			}
 			return 0, false
 		}
-	} else if r.e.mayPark(o, r.key) && r.enqueue(rest) == nil {
+	} else if r.e.mayPark(o, r.key, r.e.cfg.MaxParkedPerTask) && r.enqueue(rest) == nil {
 		r.putOff()
 		return sched.Done, true
 	}
@@ -76,7 +79,7 @@ func (r *run) queue() (wait time.Duration, queued bool) {
 	case !o.inc.Standing():
 		r.drop()
 		return sched.Done, true
-	case wait < 0: // the service stops
+	case wait < 0: // it waits at a door, or the service stops
 		wait = time.Second
 	default:
 		o.agenda.Add(r.key, wait) // this event may leave the queue to itself meanwhile
@@ -167,9 +170,10 @@ func (r *run) release() {
 	r.in.owned.agenda.Add(r.key, 0)
 }
 
-// mayPark reports whether there is room in a queue.
-func (e *engine) mayPark(o *owned, key string) bool {
-	return o.store.Waiting(key) < e.cfg.MaxParkedPerFlow && o.store.Parked() < e.cfg.MaxParkedPerTask
+// mayPark reports whether there is room in a queue, while less than so much of a
+// task is parked.
+func (e *engine) mayPark(o *owned, key string, most int) bool {
+	return o.store.Waiting(key) < e.cfg.MaxParkedPerFlow && o.store.Parked() < most
 }
 
 // hold notes that the event cannot be parked, and takes room for long. See mayRead.
@@ -187,7 +191,14 @@ func (r *run) park(h handler, wait time.Duration) bool {
 	if f == nil || !r.resumed() && f.inPlace {
 		return false
 	}
-	if r.place == nil && !r.e.mayPark(o, r.key) {
+	if f.door != nil && r.asParked(h) && !f.tried {
+		return true
+	}
+	most := r.e.cfg.MaxParkedPerTask
+	if f.door != nil {
+		most = r.e.nearlyParked()
+	}
+	if r.place == nil && !r.e.mayPark(o, r.key, most) {
 		r.hold()
 		return false
 	}
@@ -214,21 +225,53 @@ func (r *run) park(h handler, wait time.Duration) bool {
 		p.Seq = c.Seq()
 	}
 	text := r.e.errorText(f.err)
-	if !r.resumed() {
+	if !r.resumed() && f.door == nil {
 		r.logger(h.name()).Warn("parked: later events of its key wait behind it", "attempts", r.attempt, "error", text)
+	}
+	if f.door != nil {
+		wait = 0 // after a restart it goes there at once
 	}
 	if r.began.IsZero() {
 		r.began = time.Now()
 	}
-	r.changes = append(r.changes, r.store().PutRetry(r.key, journal.Retry{
-		Seq: p.Seq, Attempts: uint32(r.attempt), Began: o.clock.wall(r.began), Next: o.clock.wall(time.Now().Add(wait)),
-		Undo: f.undo, Error: text,
-	}, r.now()))
+	if f.door == nil || f.tried || r.attempt > 0 || r.resumed() {
+		r.changes = append(r.changes, r.store().PutRetry(r.key, journal.Retry{
+			Seq: p.Seq, Attempts: uint32(r.attempt), Began: o.clock.wall(r.began), Next: o.clock.wall(time.Now().Add(wait)),
+			Undo: f.undo, Error: text,
+		}, r.now()))
+	}
 	r.e.stuck.remove(r)
 	r.putOff()
-	o.agenda.Add(strings.Clone(r.key), wait) // not the text of all attributes, of which the key is a part
+	if f.door != nil {
+		f.door.park(r.schedKey())
+	} else {
+		o.agenda.Add(strings.Clone(r.key), wait) // not the text of all attributes, of which the key is a part
+	}
 	return true
 }
+
+// asParked reports whether the queue has the event as it is now.
+func (r *run) asParked(h handler) bool {
+	return r.resumed() && h.name() == r.place.at && r.answered == r.place.reply && len(r.records) == 0 && len(r.changes) == 0
+}
+
+// waits is the verdict on an attempt that waits at its step's door.
+func (r *run) waits(h handler, err error, forever bool) (verdict, bool) {
+	const longest = time.Minute // it is called
+	a, ok := errors.AsType[*awaiting](err)
+	if !ok {
+		return 0, false
+	}
+	r.failed = &failure{err: a.cause, inPlace: a.soon, undo: forever && r.attempt > 0, door: a.door, tried: a.tried}
+	if a.tried {
+		r.e.metrics.step(h.name()).retries.Inc()
+		r.logger(h.name()).Warn("attempt failed, will be repeated when the provider answers", "error", r.e.errorText(a.cause))
+	}
+	return verdict(longest), true
+}
+
+// schedKey is the key under which the scheduler has the run.
+func (r *run) schedKey() sched.Key { return sched.Key{Task: r.in.owned.partition, Name: r.key} }
 
 // putOff submits what is said and journalled so far. The event goes on from the
 // journal.
@@ -275,7 +318,8 @@ func (e *engine) due(o *owned, keys []string) {
 }
 
 // resume works on the head of a queue if it is due, and says after what time to
-// look again: 0 for at once; Done if there is nothing to look after.
+// look again: 0 for at once; Done if there is nothing to look after, or it waits
+// at a door.
 func (e *engine) resume(o *owned, key string) time.Duration {
 	if !o.inc.Standing() || e.stopping.Load() {
 		return sched.Done
@@ -287,7 +331,11 @@ func (e *engine) resume(o *owned, key string) time.Duration {
 	if wait := o.until(key, t.Next); wait > 0 {
 		return wait
 	}
-	e.resumed(o, key, p, t).Run()
+	r := e.resumed(o, key, p, t)
+	r.Run()
+	if r.failed != nil && r.failed.door != nil {
+		return sched.Done
+	}
 	return 0
 }
 
@@ -296,6 +344,9 @@ func (e *engine) resume(o *owned, key string) time.Duration {
 // attempt is further away than the handler allows.
 func (e *engine) recall(o *owned) {
 	o.store.Heads(func(key, at string, next time.Time) {
+		if d := e.doors[at]; d != nil {
+			d.distrust()
+		}
 		longest := defaultMax
 		if h := e.plan.handlerOf(at); h != nil {
 			longest = h.settings().retry.withDefaults().Max

@@ -56,6 +56,7 @@ type handler interface {
 type policy struct {
 	retry   Retry
 	timeout time.Duration
+	limits  *limits // nil: its attempts pass no door
 }
 
 const (
@@ -337,8 +338,9 @@ func (p *plan) declareEvent(d *eventDecl) {
 func (s Step[In, Out]) declare(p *plan) {
 	x := &stepPlan{
 		step: s.Name, formerly: s.Formerly, emit: s.Emit.decl(), pivot: s.Pivot,
-		policy: policy{retry: s.Retry, timeout: s.Timeout},
+		policy: policy{retry: s.Breaker.attempts(s.Retry), timeout: s.Timeout},
 	}
+	x.policy.limits = limitsOf(s.Breaker, s.MaxConcurrent, x.answered)
 	if x.policy.timeout == 0 {
 		x.policy.timeout = defaultTimeout
 	}
@@ -436,7 +438,9 @@ func compileFailure[In any](f Failure[In]) *failurePlan {
 }
 
 func (r Reaction[In]) declare(p *plan) {
-	x := &reactionPlan{reaction: r.Name, once: r.Once, policy: policy{retry: r.Retry, timeout: r.Timeout}}
+	x := &reactionPlan{reaction: r.Name, once: r.Once, policy: policy{
+		retry: r.Breaker.attempts(r.Retry), timeout: r.Timeout, limits: limitsOf(r.Breaker, r.MaxConcurrent, rejected),
+	}}
 	p.reacts = append(p.reacts, x)
 	allowed := map[string]*eventDecl{}
 	for _, e := range r.Emits {

@@ -25,4 +25,10 @@ type Reaction[In any] struct {
 	Retry Retry
 	// Timeout cancels the context of one attempt. Zero: no timeout.
 	Timeout time.Duration
+	// Breaker keeps attempts from a provider that is away; it needs a Timeout.
+	// Zero: there is none.
+	Breaker Breaker
+	// MaxConcurrent is how many attempts are made at once on an instance. Zero: as
+	// many as [Config].MaxHandlers.
+	MaxConcurrent int
 }

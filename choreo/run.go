@@ -52,6 +52,7 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 		owned: map[int32]*owned{}, failed: make(chan error, 1),
 	}
 	e.room.closedBecause = e.journalFull
+	e.doors = e.newDoors()
 	group := e.names.group
 	writes := []string{e.names.inbox, e.names.journal, e.names.dlq}
 	for _, topic := range p.outputTopics() {
@@ -146,6 +147,7 @@ func (e *engine) run(ctx context.Context, s *Service) (err error) {
 	}
 	defer e.inbox.Close()
 	defer e.view.close()
+	defer e.closeDoors()
 
 	wg.Go(func() {
 		if err := e.pipe.Run(work); err != nil && work.Err() == nil {
@@ -344,6 +346,9 @@ func (e *engine) keepHouse(ctx context.Context) {
 			bytes += o.store.Bytes()
 			e.expire(o, perTask)
 			o.sweepDeadlines()
+			for _, in := range o.inputs {
+				e.gated(in)
+			}
 		}
 		e.journalBytes.Store(bytes)
 		e.room.changed()

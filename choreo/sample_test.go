@@ -47,12 +47,13 @@ func sampleService() *Service {
 			Compensate: Undo(func(_ context.Context, _ sampleOrder, r sampleReceipt) (sampleReceipt, error) {
 				return r, nil
 			}, refunded, failed),
-			Cancel: []Cancellation{CancelOn(failed, func(r sampleReceipt) sampleReceipt { return r }, voided)},
+			Cancel:  []Cancellation{CancelOn(failed, func(r sampleReceipt) sampleReceipt { return r }, voided)},
+			Breaker: Breaker{Failures: 3}, MaxConcurrent: 10,
 		},
 		&State[sampleTotal]{Name: "total", When: []Transition[sampleTotal]{
 			Then(paid, func(*sampleTotal, sampleReceipt) (sampleReceipt, bool) { return sampleReceipt{}, false }, closed),
 		}},
-		Reaction[[]byte]{Name: "archive", On: scan, Do: func(context.Context, []byte) (Emissions, error) { return nil, nil }},
+		Reaction[[]byte]{Name: "archive", On: scan, Do: func(context.Context, []byte) (Emissions, error) { return nil, nil }, MaxConcurrent: 2},
 		Deadline[sampleReceipt, sampleReceipt]{
 			Name: "in-time", After: asked, Within: Fixed[sampleReceipt](15 * time.Minute), Unless: Events{closed, declined}, Emit: late,
 			Do: func(_ context.Context, r sampleReceipt) (sampleReceipt, error) { return r, nil },

@@ -39,7 +39,7 @@ func (e *engine) reasons() []string {
 	if e.journalFull() {
 		all = append(all, fmt.Sprintf("flow state takes %d bytes, the limit is MAX_JOURNAL_BYTES, %d: reading pauses until flows end or expire", e.journalBytes.Load(), e.cfg.MaxJournalBytes))
 	}
-	return append(all, e.parkedReasons()...)
+	return append(append(all, e.parkedReasons()...), e.doorReasons()...)
 }
 
 // splitErrors gives the lines of a joined error as reasons of their own.

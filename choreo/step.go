@@ -47,6 +47,13 @@ type Step[In, Out any] struct {
 	// 30 s. A function that ignores its context blocks its flow, never another;
 	// no second attempt starts before it has returned.
 	Timeout time.Duration
+	// Breaker keeps attempts of Do, undo and Unknown from a provider that is away.
+	// Zero: there is none.
+	Breaker Breaker
+	// MaxConcurrent is how many attempts of the step are made at once on an
+	// instance; others wait for that, and hold up none but their flow. Zero: as many
+	// as [Config].MaxHandlers.
+	MaxConcurrent int
 }
 
 // Retry says how often and how long a failing attempt is repeated. Later
@@ -62,7 +69,8 @@ type Step[In, Out any] struct {
 //
 // Compensations take InPlace, First and Max from it and are retried for ever.
 type Retry struct {
-	// Attempts is the number of attempts in all; 1 is no retry.
+	// Attempts is the number of attempts in all; 1 is no retry. With a [Breaker]
+	// zero is 5 more than its Failures.
 	Attempts int
 	// InPlace is how many of them are made before the event is parked. As many
 	// as Attempts: it never is, unless it is a compensation.

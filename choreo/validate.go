@@ -191,6 +191,7 @@ func (p *plan) validateDeadline(d *deadlinePlan) {
 }
 
 func (p *plan) validateRetry(kind, name string, x policy) {
+	p.validateLimits(kind, name, x)
 	r := x.retry
 	if r.Attempts < 0 {
 		p.mistake("%s %q: Retry.Attempts is %d; it must be at least 1, or 0 for the default of %d", kind, name, r.Attempts, defaultAttempts)

@@ -173,6 +173,32 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 		{"a deadline of a key that is not the correlation id", []Declaration{deadline(func(d *Deadline[in, out]) {
 			d.Unless = Events{Event[in]{Type: "test.trouble", Topic: "c", Key: func(i in) string { return i.ID }}}
 		})}, []string{"Key is not the correlation id"}},
+		{"limits", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.MaxConcurrent = Breaker{Failures: 5, Of: 5, Open: time.Second, Probes: 1}, 1
+		}),
+			reaction(func(r *Reaction[in]) { r.Breaker, r.MaxConcurrent, r.Timeout = Breaker{Failures: 1}, 1, time.Second })}, nil},
+		{"limits at their bounds", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.MaxConcurrent = Breaker{Failures: 1_000_000, Of: 1_000_000, Open: longestWait, Probes: 1000}, 1_000_000
+		})}, nil},
+		{"senseless limits", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.MaxConcurrent = Breaker{Failures: -1, Of: -2, Open: -3, Probes: -4}, -5
+		}),
+			reaction(func(r *Reaction[in]) {
+				r.Breaker, r.MaxConcurrent, r.Timeout = Breaker{Failures: -1, Of: -2, Open: -3, Probes: -4}, -5, time.Second
+			})},
+			[]string{`step "act": Breaker.Failures is -1`, `step "act": Breaker.Of is -2`, `step "act": Breaker.Open is -3ns`, `step "act": Breaker.Probes is -4`, `step "act": MaxConcurrent is -5`,
+				`reaction "r": Breaker.Failures is -1`, `reaction "r": Breaker.Of is -2`, `reaction "r": Breaker.Open is -3ns`, `reaction "r": Breaker.Probes is -4`, `reaction "r": MaxConcurrent is -5`}},
+		{"limits beyond all bounds", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.MaxConcurrent = Breaker{Failures: math.MaxInt, Of: math.MaxInt, Open: math.MaxInt64, Probes: math.MaxInt}, math.MaxInt
+		})}, []string{"Breaker.Failures is 9223372036854775807", "Breaker.Of is 9223372036854775807", "Breaker.Open is 2562047h", "Breaker.Probes is 9223372036854775807", "MaxConcurrent is 9223372036854775807"}},
+		{"a breaker that nothing opens", []Declaration{with(func(s *Step[in, out]) { s.Breaker = Breaker{Open: time.Second} })}, []string{"Breaker.Failures is 0, which is no breaker"}},
+		{"more failures than attempts are looked at", []Declaration{with(func(s *Step[in, out]) { s.Breaker = Breaker{Failures: 5, Of: 4} })}, []string{"Breaker.Of is 4; it must be Breaker.Failures, 5, to"}},
+		{"attempts that end before the breaker opens", []Declaration{with(func(s *Step[in, out]) { s.Breaker, s.Retry = Breaker{Failures: 6}, Retry{Attempts: 5} })},
+			[]string{"Retry.Attempts is 5, less than Breaker.Failures, 6"}},
+		{"attempts that open the breaker", []Declaration{with(func(s *Step[in, out]) { s.Breaker, s.Retry = Breaker{Failures: 5}, Retry{Attempts: 5} })}, nil},
+		{"as many attempts as it takes", []Declaration{with(func(s *Step[in, out]) { s.Breaker, s.Retry = Breaker{Failures: 500}, Retry{InPlace: 505} })}, nil},
+		{"more attempts in place than with a breaker", []Declaration{with(func(s *Step[in, out]) { s.Breaker, s.Retry = Breaker{Failures: 5}, Retry{InPlace: 11} })}, []string{"Retry.InPlace is 11; it must be 1 to Retry.Attempts, 10"}},
+		{"probes that may hang", []Declaration{reaction(func(r *Reaction[in]) { r.Breaker = Breaker{Failures: 1} })}, []string{`reaction "r": Breaker without Timeout`}},
 		{"several at once", []Declaration{with(func(s *Step[in, out]) { s.Name, s.Do, s.On = "", nil, nil })},
 			[]string{"Name is missing", "Do is missing", "On is missing"}},
 	} {
@@ -204,6 +230,12 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+func reaction(change func(*Reaction[in])) Reaction[in] {
+	r := Reaction[in]{Name: "r", On: heard, Do: func(context.Context, in) (Emissions, error) { return nil, nil }}
+	change(&r)
+	return r
 }
 
 func TestServiceNameIsValidated(t *testing.T) {

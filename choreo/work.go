@@ -362,15 +362,23 @@ type attempting func(context.Context) error
 
 func (f attempting) call(ctx context.Context, _ *run) error { return f(ctx) }
 
-// try makes one attempt: context, timeout, span, middleware, metrics, panics.
+// try makes one attempt: door, context, timeout, span, middleware, metrics, panics.
 func (r *run) try(h handler, doing string, what attempted) (err error) {
+	name, p := h.name(), h.settings()
+	timeout := p.timeout
+	d := r.e.doorOf(p, name)
+	var pass *passage
+	if d != nil {
+		if pass, err = d.enter(r, timeout); err != nil {
+			return err
+		}
+	}
 	start := time.Now()
 	if r.attempt == 0 {
 		r.began = start
 	}
 	r.attempt++
 	r.doing = doing
-	name, timeout := h.name(), h.settings().timeout
 	m := r.e.metrics.step(name)
 	ctx := r.in.owned.ctx
 	ctx, span := r.e.tracing.start(ctx, r, name)
@@ -393,6 +401,9 @@ func (r *run) try(h handler, doing string, what attempted) (err error) {
 			}
 		}
 		span.end(err)
+		if d != nil {
+			err = d.leave(r, pass, err)
+		}
 	}()
 	return r.wrapped(what)
 }
@@ -428,7 +439,7 @@ func (r *run) left() bool { return !r.in.owned.inc.Standing() }
 // full jitter, so that flows which failed together do not return together.
 func (r *run) again(p Retry, err error, forever bool) (verdict, bool) {
 	p = p.withDefaults()
-	r.failed = &failure{err, r.attempt < p.InPlace, forever}
+	r.failed = &failure{err: err, inPlace: r.attempt < p.InPlace, undo: forever}
 	if !forever {
 		if r.attempt >= p.Attempts || p.Over > 0 && time.Since(r.began) >= p.Over {
 			return 0, false

@@ -29,7 +29,7 @@ var parkingMutants = []Mutant{
 	},
 	{
 		Name: "there is no bound of a task", File: parkingFile,
-		Old: ` && o.store.Parked() < e.cfg.MaxParkedPerTask`, New: ``,
+		Old: ` && o.store.Parked() < most`, New: ``,
 		Breaks: "what is parked is bounded", By: runtime(parkingTests),
 	},
 	{

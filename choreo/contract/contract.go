@@ -34,6 +34,8 @@ type Contract struct {
 	// Joins are the steps that wait for several events of a flow, in the order of
 	// the declarations.
 	Joins []Join `json:"joins,omitempty"`
+	// Limits are how it spares what it calls, in the order of the declarations.
+	Limits []Limit `json:"limits,omitempty"`
 }
 
 // Event is a type of event as one service sees it.
@@ -127,6 +129,27 @@ type Join struct {
 	Halves [][]string `json:"halves"`
 	// Emits is the type of the event that it says.
 	Emits string `json:"emits"`
+}
+
+// Limit says how a step or reaction spares what it calls.
+type Limit struct {
+	// Name is the name of the step or reaction.
+	Name string `json:"name"`
+	// MaxConcurrent is how many attempts an instance makes at once; zero if there
+	// is no such limit.
+	MaxConcurrent int `json:"maxConcurrent,omitempty"`
+	// Breaker keeps attempts from it while it is away; nil if there is none.
+	Breaker *Breaker `json:"breaker,omitempty"`
+}
+
+// Breaker is a circuit breaker: so many Failures of the last attempts open it, and
+// while it is half-open it lets so many Probes through.
+type Breaker struct {
+	Failures int `json:"failures"`
+	Of       int `json:"of"`
+	Probes   int `json:"probes"`
+	// Open is how long it stays open, as Go writes durations.
+	Open string `json:"open"`
 }
 
 // MarshalJSON adds the version.
