@@ -21,12 +21,16 @@ var (
 	voided      = choreo.Event[domain.Voided]{Type: "com.example.payment.voided.v1", Topic: "payments"}
 )
 
+// attempts at an authorization before it is given up, while others succeed.
+const attempts = 6
+
 // New declares the service.
 //
 // An authorization is refunded when its shipment failed. When the ledger could
 // not be reached the service says so, hears itself, and finds out by the key of
 // the authorization whether money is held: only then is the order given up, by
-// payment.voided. An outage is never taken for a refusal.
+// payment.voided. An outage is never taken for a refusal. While the ledger answers
+// nobody, orders wait for it.
 func New(p *domain.Payments) *choreo.Service {
 	adapted := payments{p}
 	return choreo.NewService("payment",
@@ -42,8 +46,9 @@ func New(p *domain.Payments) *choreo.Service {
 				choreo.CancelOn(shipmentFailed, neverHeld, voided),
 				choreo.CancelOn(unavailable, nothingHeld, voided),
 			},
-			Retry:   choreo.Retry{Attempts: 5, First: 100 * time.Millisecond, Max: 10 * time.Second},
+			Retry:   choreo.Retry{Attempts: attempts, First: 100 * time.Millisecond, Max: 10 * time.Second},
 			Timeout: 2 * time.Second,
+			Breaker: choreo.Breaker{Failures: 5, Open: 5 * time.Second},
 		},
 	)
 }
