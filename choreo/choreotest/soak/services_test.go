@@ -80,6 +80,16 @@ func later[Out any](do func(context.Context, item) (Out, error)) func(context.Co
 	}
 }
 
+// away lets a provider be away for six seconds of every twenty.
+func away[Out any](do func(context.Context, item) (Out, error)) func(context.Context, item) (Out, error) {
+	return func(ctx context.Context, x item) (out Out, err error) {
+		if time.Now().Unix()%20 < 6 {
+			return out, errNotYet
+		}
+		return do(ctx, x)
+	}
+}
+
 func same(_ context.Context, x item) (item, error) { return x, nil }
 
 func as(e choreo.Event[item]) func(context.Context, item) (choreo.Emissions, error) {
@@ -141,15 +151,17 @@ func pairUp(tallied, did item) item {
 	return tallied
 }
 
-// shipper has the step after which there is no way back. Its echo remembers
+// shipper has the step after which there is no way back, and whose provider is
+// often away. Its echo remembers
 // nothing: what it would hear of a transaction that is aborted it would say.
 func shipper() *choreo.Service {
 	drop := func(x item) item { return x }
 	return choreo.NewService("shipper", tasks,
 		choreo.Reaction[item]{Name: "echo", On: tallied, Emits: choreo.Events{echoed}, Do: later(as(echoed)), Retry: patient},
 		choreo.Step[item, item]{
-			Name: "ship", On: did, Do: later(same), Emit: shipped, Pivot: true, Retry: patient,
-			Cancel: []choreo.Cancellation{choreo.CancelOn(dropped, drop, unshipped), choreo.CancelOn(undone, drop, unshipped)},
+			Name: "ship", On: did, Do: away(same), Emit: shipped, Pivot: true, Retry: patient,
+			Breaker: choreo.Breaker{Failures: 2, Of: 3, Open: 500 * time.Millisecond, Probes: 2},
+			Cancel:  []choreo.Cancellation{choreo.CancelOn(dropped, drop, unshipped), choreo.CancelOn(undone, drop, unshipped)},
 		},
 		&choreo.State[item]{Name: "balance", When: []choreo.Transition[item]{
 			choreo.When(did, func(s *item, x item) { s.Seen = append(s.Seen, x.N) }),
@@ -157,7 +169,7 @@ func shipper() *choreo.Service {
 			choreo.Then(counted, func(s *item, x item) (item, bool) { x.Seen = s.Seen; return x, true }, balanced),
 		}},
 		choreo.Step[item, item]{ // of each half the first one counts
-			Name: "pair", On: choreo.Both(tallied, did, pairUp), Do: later(same), Emit: paired, Retry: patient,
+			Name: "pair", On: choreo.Both(tallied, did, pairUp), Do: later(same), Emit: paired, Retry: patient, MaxConcurrent: 2,
 			Compensate: choreo.Undo(func(ctx context.Context, x, _ item) (item, error) { return later(same)(ctx, x) }, unpaired, undone, dropped).
 				Unknown(func(ctx context.Context, x item) error {
 					_, err := later(same)(ctx, x)
