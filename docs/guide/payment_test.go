@@ -166,10 +166,14 @@ type Invoice struct {
 var invoiced = choreo.Event[Invoice]{Type: "com.example.invoice.sent.v1", Topic: "invoices", Codec: XML{}}
 
 // newInvoicing has a step that was renamed, that nothing undoes, and after which
-// the flow only goes forward.
+// the flow only goes forward. The printer is often away, and has four hands.
 func newInvoicing(send func(context.Context, Held) (Invoice, error)) *choreo.Service {
 	return choreo.NewService("invoicing", choreo.Step[Held, Invoice]{
 		Name: "send", Formerly: []string{"mail"}, Pivot: true,
 		On: authorized, Do: send, Emit: invoiced,
+
+		Timeout:       10 * time.Second,
+		Breaker:       choreo.Breaker{Failures: 5, Of: 10, Open: 5 * time.Second},
+		MaxConcurrent: 4,
 	})
 }
