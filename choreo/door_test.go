@@ -258,9 +258,9 @@ func TestABulkheadHoldsUpNoOther(t *testing.T) {
 				m.sched = sched.New(workers)
 				for f := range 20 {
 					m.hear(fmt.Sprint("f", f), wanted.New("a"))
+					synctest.Wait() // workers are not in the order of their items
 				}
 				if workers > 2 {
-					synctest.Wait()
 					m.hear("other", looked.New("x"))
 					synctest.Wait()
 					if seen != 1 {

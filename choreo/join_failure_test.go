@@ -131,6 +131,7 @@ func TestReplayOfAJoinedRun(t *testing.T) {
 	w := &worker{fail: map[string]int{"a+x": 3}}
 	s := startSending(t, w, nil, nil)
 	s.Publish("f", given("f", "a"))
+	s.ExpectJoin("f", "send", choreotest.JoinWaiting) // topics have no order among each other
 	s.Publish("f", isReady("f", "x"))
 	d := s.ExpectDeadLetter("f")
 	if d.Header("ce_type") != packed.Type || d.Header("choreo-dlq-attempts") != "3" || d.Header("choreo-dlq-step") != "send" {
