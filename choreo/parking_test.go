@@ -527,6 +527,7 @@ func TestAnUndoThatFailsIsParkedForEver(t *testing.T) {
 	for _, what := range []string{"a", "b", "c"} {
 		outside.say(jobGiven.New(job{"f", what}))
 	}
+	w.awaitCalls(t, 1, "do c") // topics have no order among each other
 	outside.say(calledOff.New(calloff{"f", "rain"}))
 	w.awaitCalls(t, 20, "undo b") // far more than Attempts
 	awaitGauge(t, first.reg, "choreo_parked_events", "work", 1)
