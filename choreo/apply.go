@@ -75,7 +75,7 @@ func (s *reactionRun) handle(r *run) verdict {
 			return done
 		}
 	}
-	err := r.try(s, doingDo, s)
+	err := s.attempt(r)
 	if err != nil && r.left() {
 		return dropped
 	}

@@ -45,7 +45,7 @@ func (s *stepRun) handle(r *run) verdict {
 			return v
 		}
 	}
-	err := r.try(s, doingDo, s)
+	err := s.attempt(r)
 	if err == nil {
 		e, sayErr := r.say(s.emit, r.out, s.step, kindDid, 0)
 		if sayErr != nil {
@@ -161,14 +161,16 @@ func (s *stepRun) skip(r *run) verdict {
 		}
 		r.decoded, r.undoes = in, r.e.idempotencyKey(r.cause(), s.step, doingDo)
 	}
-	if err := r.try(s, doingUndo, attempting(func(ctx context.Context) error { return s.unknown(ctx, r.decoded) })); err != nil {
-		if r.left() {
-			return dropped
+	if r.takes() == nil {
+		if err := r.try(s, doingUndo, attempting(func(ctx context.Context) error { return s.unknown(ctx, r.decoded) })); err != nil {
+			if r.left() {
+				return dropped
+			}
+			if v, ok := r.waits(s, err, true); ok {
+				return v
+			}
+			return s.undoFailed(r, err)
 		}
-		if v, ok := r.waits(s, err, true); ok {
-			return v
-		}
-		return s.undoFailed(r, err)
 	}
 	r.e.stuck.remove(r)
 	return done
@@ -230,7 +232,13 @@ func (s *stepTrigger) handle(r *run) verdict {
 		}
 	}
 	for len(r.undoing) > 0 {
-		if err := s.undoNewest(r); err != nil {
+		var err error
+		if d := r.takes(); d != nil {
+			err = s.settleNewest(r, d)
+		} else {
+			err = s.undoNewest(r)
+		}
+		if err != nil {
 			if r.left() {
 				return dropped
 			}
@@ -240,7 +248,7 @@ func (s *stepTrigger) handle(r *run) verdict {
 			return s.undoFailed(r, err)
 		}
 		r.e.stuck.remove(r)
-		r.undoing, r.attempt = r.undoing[1:], 0
+		r.undoing, r.attempt, r.began = r.undoing[1:], 0, time.Time{}
 	}
 	return s.answer(r)
 }
@@ -254,7 +262,7 @@ func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
 		return done, true
 	}
 	runs := r.store().Runs(r.flow, s.step)
-	parked, interrupted := s.interrupted(r)
+	_, interrupted := s.interrupted(r)
 	_, joins := r.store().Join(r.flow, s.step)
 	if len(runs) == 0 && !interrupted && !joins && r.forgotten() {
 		r.deadLetter(s.step, reasonForgotten, fmt.Errorf(
@@ -271,22 +279,29 @@ func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
 			return done, true
 		}
 	}
+	r.undoing = s.toUndo(r)
+	r.trigger = &r.event
+	return 0, false
+}
+
+// toUndo are the runs of the step that are to be undone, newest first.
+func (s *stepTrigger) toUndo(r *run) (all []journal.Run) {
+	parked, interrupted := s.interrupted(r)
 	// What is parked has a run already if that was dead and is replayed, or if it
 	// was undone here by an attempt before.
 	if x, ran := r.store().Run(r.flow, s.step, parked.Hash); interrupted && s.unknown != nil && (!ran || x.Status == journal.Dead) {
-		r.undoing = append(r.undoing, parked) // of all its runs it is the newest
+		all = append(all, parked) // of all its runs it is the newest
 	}
-	for _, x := range runs {
+	for _, x := range r.store().Runs(r.flow, s.step) {
 		switch {
 		case interrupted && x.Hash == parked.Hash:
 		case x.Status == journal.Did:
-			r.undoing = append(r.undoing, x)
+			all = append(all, x)
 		case (x.Status == journal.GaveUp || x.Status == journal.Dead) && x.Attempts > 0 && s.unknown != nil:
-			r.undoing = append(r.undoing, x)
+			all = append(all, x)
 		}
 	}
-	r.trigger = &r.event
-	return 0, false
+	return all
 }
 
 // undoNewest undoes r.undoing[0] and says so.
@@ -303,7 +318,7 @@ func (s *stepTrigger) undoNewest(r *run) error {
 		if err := r.try(s, doingUndo, attempting(func(ctx context.Context) error { return s.unknown(ctx, in) })); err != nil {
 			return err
 		}
-		s.markUndone(r, x)
+		s.mark(r, x, journal.Undone)
 		return nil
 	}
 	out, err := s.decodeOut(x.Out.Data)
@@ -321,14 +336,15 @@ func (s *stepTrigger) undoNewest(r *run) error {
 	if _, err := r.say(s.undone, undone, s.step, kindUndone, int(x.Seq)); err != nil {
 		return err
 	}
-	s.markUndone(r, x)
+	s.mark(r, x, journal.Undone)
 	r.answered = true
 	m.undone.Inc()
 	return nil
 }
 
-func (s *stepTrigger) markUndone(r *run, x journal.Run) {
-	x.Status, x.By = journal.Undone, r.asTrigger()
+// mark journals what became of a run on which nothing is to be done any more.
+func (s *stepTrigger) mark(r *run, x journal.Run, status journal.Status) {
+	x.Status, x.By = status, r.asTrigger()
 	x.In.Data, x.Out.Data = nil, nil
 	r.journal(s.step)(r.store().PutRun(r.flow, x, r.now()))
 }
@@ -405,7 +421,7 @@ func (s *stepTrigger) sayCancel(r *run) error {
 // remembered of it may have happened.
 func (r *run) forgotten() bool {
 	started := r.started()
-	return !started.IsZero() && time.Since(started) > r.e.plan.retain.Flow
+	return !started.IsZero() && r.in.owned.clock.atMost().Sub(started) > r.e.plan.retain.Flow
 }
 
 // stuckRuns knows the compensations that have failed and wait for their next

@@ -16,6 +16,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -380,6 +381,10 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 	if in.Topic == e.names.inbox {
 		if e.isReplay(rec) {
 			e.acceptReplayed(in, rec, b)
+			return
+		}
+		if operator.IsCommand(rec) {
+			e.acceptCommand(in, rec, b)
 			return
 		}
 		if header(rec, headerPublish) != nil {

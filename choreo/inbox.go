@@ -14,6 +14,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -32,7 +33,7 @@ func (e *engine) forward(in *input, rec *kgo.Record, flow string, home int32) *t
 	headers := make([]kgo.RecordHeader, 0, len(rec.Headers)+1)
 	foreign := in.Topic != e.names.inbox // then nothing in it may be taken for the inbox's own
 	for _, h := range rec.Headers {
-		ours := h.Key == headerPublish || strings.HasPrefix(h.Key, deadletter.Prefix)
+		ours := h.Key == headerPublish || strings.HasPrefix(h.Key, deadletter.Prefix) || strings.HasPrefix(h.Key, operator.Prefix)
 		if h.Key == headerForwarded || ours && foreign {
 			continue
 		}
@@ -186,7 +187,7 @@ func (x *expiry) Run() time.Duration {
 	}
 	now := time.Now()
 	missing := x.o.store.JoinsOf(x.flow)
-	changes := x.o.store.Drop(x.flow, now)
+	changes := x.o.store.Drop(x.flow, x.o.clock.atLeast())
 	if len(changes) == 0 {
 		return sched.Done
 	}

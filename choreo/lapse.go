@@ -11,6 +11,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -94,7 +95,10 @@ func (o *owned) remaining(d journal.Deadline) time.Duration {
 }
 
 // fire makes one attempt at a deadline that is due.
-func (e *engine) fire(o *owned, flow string, d journal.Deadline) {
+func (e *engine) fire(o *owned, flow string, d journal.Deadline) { e.lapsing(o, flow, d).Run() }
+
+// lapsing makes the run of a deadline that is due.
+func (e *engine) lapsing(o *owned, flow string, d journal.Deadline) *run {
 	s := &deadlineLapse{e.plan.deadlineOf(d.Name), d}
 	began, attempts := o.late.attempts(flow, d.Name)
 	r := &run{attempt: attempts, began: began, event: cloudevent.Event{
@@ -105,7 +109,7 @@ func (e *engine) fire(o *owned, flow string, d journal.Deadline) {
 	r.begin(e, o.lapsed, rec, &hearing{event: &eventDecl{}, handlers: []handler{s}, passes: true})
 	o.late.note(flow, d.Name, rec.Timestamp)
 	e.lapses.fires()
-	r.Run()
+	return r
 }
 
 func (p *plan) deadlineOf(name string) *deadlinePlan {
@@ -160,16 +164,25 @@ func (s *deadlineLapse) handle(r *run) verdict {
 		s.meet(r)
 		return done
 	}
-	err := s.attempt(r)
+	err, settled := s.settled(r)
+	if !settled {
+		if err = s.attempt(r); err == nil {
+			s.fires(r)
+		}
+	}
 	if err == nil {
-		r.changes = append(r.changes, r.store().Fired(r.flow, s.deadline, r.now()))
-		r.e.metrics.step(s.deadline).fired.Inc()
 		return done
 	}
 	if r.left() {
 		return dropped
 	}
 	return s.failed(r, err)
+}
+
+// fires journals that the deadline has fired.
+func (s *deadlineLapse) fires(r *run) {
+	r.changes = append(r.changes, r.store().Fired(r.flow, s.deadline, r.now()))
+	r.e.metrics.step(s.deadline).fired.Inc()
 }
 
 // follows reports whether what the deadline waits for is in the queue of the
@@ -218,6 +231,10 @@ func (s *deadlineLapse) failed(r *run, err error) verdict {
 	o.deadlines.Add(r.flow, wait)
 	if _, ok := errors.AsType[*Rejection](err); ok {
 		err = fmt.Errorf("a deadline must not be rejected, it is taken for a failure: %w", err)
+	}
+	if r.told != nil {
+		r.told.answer(operator.Failed, err)
+		r.told = nil
 	}
 	r.logger(s.deadline).Error("deadline failed, will be repeated until it succeeds or is met", "attempt", r.attempt, "in", wait, "error", r.e.errorText(err))
 	return dropped

@@ -10,6 +10,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -48,6 +49,7 @@ type metrics struct {
 	other    *stepMetrics
 	unheard  map[string]prometheus.Counter
 	replays  map[string]prometheus.Counter // by outcome
+	commands map[operator.Do]map[operator.Outcome]prometheus.Counter
 	failures map[txn.Reason]prometheus.Counter
 	again    map[txn.RetryReason]prometheus.Counter
 
@@ -120,6 +122,14 @@ func newMetrics(reg *prometheus.Registry, p *plan) *metrics {
 	replays := m.counterVec("replays_total", "Dead letters that were replayed.", "outcome")
 	for _, o := range []string{string(deadletter.Succeeded), string(deadletter.Failed), string(deadletter.Cancelled), replayDuplicate, labelOther} {
 		m.replays[o] = replays.WithLabelValues(o)
+	}
+	commands := m.counterVec("operator_commands_total", "Commands of operators that were answered.", "do", "outcome")
+	m.commands = map[operator.Do]map[operator.Outcome]prometheus.Counter{}
+	for _, do := range operator.Dos {
+		m.commands[do] = map[operator.Outcome]prometheus.Counter{}
+		for _, o := range operator.Outcomes {
+			m.commands[do][o] = commands.WithLabelValues(string(do), string(o))
+		}
 	}
 	m.registerSteps(p)
 
@@ -222,6 +232,9 @@ func (m *metrics) ignored(reason string) { pick(m.unheard, reason).Inc() }
 // replayed counts the replay of a dead letter.
 func (m *metrics) replayed(outcome string) { pick(m.replays, outcome).Inc() }
 
+// commanded counts an operator's command.
+func (m *metrics) commanded(do operator.Do, outcome operator.Outcome) { m.commands[do][outcome].Inc() }
+
 // deadLetter counts a dead letter, and with it the end of a run.
 func (m *metrics) deadLetter(step, reason string) {
 	s := m.step(step)
@@ -305,6 +318,7 @@ type status struct {
 	inFlightBytes int64
 	overdue       map[string]int // attempts that outlive their timeout, by step
 	stuck         int            // compensations that failed and are repeated
+	stuckSince    time.Time      // the first attempt of the oldest of them; zero: there is none
 	parked        map[string]int // events by the step at which they stand, "" for those behind others
 	parkedFlows   int
 	parkedSince   time.Time                  // that of the oldest event; zero: nothing is parked
@@ -322,6 +336,9 @@ func (s *status) add(p journal.Parking) {
 	}
 	s.parkedFlows += p.Flows
 	s.stuck += p.Undo
+	if !p.UndoSince.IsZero() && (s.stuckSince.IsZero() || p.UndoSince.Before(s.stuckSince)) {
+		s.stuckSince = p.UndoSince
+	}
 	if s.parkedSince.IsZero() || p.Oldest.Before(s.parkedSince) {
 		s.parkedSince = p.Oldest
 	}
@@ -369,6 +386,8 @@ type statusCollector struct {
 
 	ready, tasks, restore, flows, bytes, beyond, inFlight, inFlightBytes, overdue, stuck, parked, parkedFlows, parkedOldest *prometheus.Desc
 
+	stuckOldest *prometheus.Desc
+
 	deadlines, deadlinesFailing, deadlinesOverdue *prometheus.Desc
 
 	joins, joinsOldest           *prometheus.Desc
@@ -393,6 +412,7 @@ func newStatusCollector(f func() status) *statusCollector {
 		stuck:         desc("stuck_compensations", "Compensations that failed and are repeated until they succeed."),
 		parked:        desc("parked_events", "Events parked, by the step at which they wait for another attempt; of no step: behind such events.", "step"),
 		parkedFlows:   desc("parked_flows", "Flows of which events are parked."),
+		stuckOldest:   desc("stuck_oldest_seconds", "For how long the oldest compensation has been failing; 0: none is."),
 		parkedOldest:  desc("parked_oldest_seconds", "For how long the oldest parked event has been parked at its step; 0: none is."),
 
 		deadlines:        desc("deadlines_pending", "Deadlines that are set, and neither met nor fired.", "step"),
@@ -410,7 +430,7 @@ func newStatusCollector(f func() status) *statusCollector {
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck, c.parked, c.parkedFlows, c.parkedOldest,
+	for _, d := range []*prometheus.Desc{c.ready, c.tasks, c.restore, c.flows, c.bytes, c.beyond, c.inFlight, c.inFlightBytes, c.overdue, c.stuck, c.stuckOldest, c.parked, c.parkedFlows, c.parkedOldest,
 		c.deadlines, c.deadlinesFailing, c.deadlinesOverdue, c.joins, c.joinsOldest, c.breaker, c.concurrent, c.waiting} {
 		ch <- d
 	}
@@ -444,15 +464,12 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.overdue, float64(n), step)
 	}
 	gauge(c.stuck, float64(s.stuck))
+	gauge(c.stuckOldest, age(s.stuckSince))
 	for step, n := range s.parked {
 		gauge(c.parked, float64(n), step)
 	}
 	gauge(c.parkedFlows, float64(s.parkedFlows))
-	oldest := 0.0
-	if !s.parkedSince.IsZero() {
-		oldest = max(0, time.Since(s.parkedSince).Seconds())
-	}
-	gauge(c.parkedOldest, oldest)
+	gauge(c.parkedOldest, age(s.parkedSince))
 	for name, n := range s.deadlines {
 		gauge(c.deadlines, float64(n), name)
 	}
@@ -569,4 +586,12 @@ func (r withoutGauges) MustRegister(cs ...prometheus.Collector) {
 			panic(err)
 		}
 	}
+}
+
+// age is how many seconds have passed since a time; 0 if it is none.
+func age(since time.Time) float64 {
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(since).Seconds())
 }

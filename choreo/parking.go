@@ -494,6 +494,32 @@ func (c *clock) notBefore(seen time.Time) {
 func (c clock) wall(t time.Time) time.Time      { return c.shown.Add(t.Sub(c.began)) }
 func (c clock) local(shown time.Time) time.Time { return c.began.Add(shown.Sub(c.shown)) }
 
+// atLeast and atMost bound what time it is by a wall clock that may have been set
+// meanwhile: what is compared with them may have been noted before or since.
+func (c clock) atLeast() time.Time {
+	now := time.Now().Round(0)
+	if steady := c.wall(time.Now()); steady.Before(now) {
+		return steady
+	}
+	return now
+}
+
+func (c clock) atMost() time.Time {
+	now := time.Now().Round(0)
+	if steady := c.wall(time.Now()); steady.After(now) {
+		return steady
+	}
+	return now
+}
+
+// since is local, for a time that may be none.
+func (c clock) since(shown time.Time) time.Time {
+	if shown.IsZero() {
+		return time.Time{}
+	}
+	return c.local(shown)
+}
+
 // parkings is how much is parked in all tasks.
 func (e *engine) parkings() []taskParking {
 	e.mu.RLock()
@@ -501,6 +527,7 @@ func (e *engine) parkings() []taskParking {
 	var all []taskParking
 	for _, o := range e.owned {
 		if p := o.store.Parking(); p.Events > 0 {
+			p.UndoSince = o.clock.since(p.UndoSince)
 			all = append(all, taskParking{o.partition, p})
 		}
 	}

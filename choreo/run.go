@@ -363,7 +363,7 @@ func (e *engine) expire(o *owned, most int) {
 		return
 	}
 	var work []sched.Work
-	flows := o.store.Expirable(time.Now(), most)
+	flows := o.store.Expirable(o.clock.atLeast(), most)
 	o.mu.Lock()
 	for _, flow := range flows {
 		if _, queued := o.expiring[flow]; queued {

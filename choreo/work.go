@@ -52,7 +52,8 @@ type run struct {
 	held      bool     // it could not be parked when it should have been
 	doing     string   // doingDo or doingUndo
 
-	replay *replay // nil unless a dead letter is replayed
+	replay *replay    // nil unless a dead letter is replayed
+	told   *directive // nil unless an operator has said what to do with it
 
 	records []*kgo.Record
 	changes []journal.Change
@@ -201,10 +202,21 @@ func (r *run) finish() {
 }
 
 func (r *run) submit() {
+	var audit *kgo.Record
+	if r.told != nil {
+		audit = r.told.report(r)
+	}
 	for _, c := range r.changes {
 		r.records = append(r.records, c.Record(r.e.names.journal, r.in.owned.partition, r.at))
 	}
-	r.result = txn.Result{Inc: r.in.owned.inc, Source: r.in.Source, Offset: r.rec.Offset, Records: r.records, Done: r}
+	r.result = txn.Result{Inc: r.in.owned.inc, Source: r.in.Source, Offset: r.rec.Offset, Done: r}
+	if r.told != nil { // what it works on is in the journal; the command is what is finished
+		r.result.Source, r.result.Offset = r.told.in.Source, r.told.offset
+		if audit != nil {
+			r.records = append(r.records, audit)
+		}
+	}
+	r.result.Records = r.records
 	r.e.pipe.Submit(&r.result)
 }
 
@@ -212,6 +224,9 @@ func (r *run) submit() {
 func (r *run) drop() {
 	r.e.stuck.remove(r)
 	r.giveRoom()
+	if r.told != nil {
+		r.told.dropped()
+	}
 }
 
 func (r *run) giveRoom() {
@@ -231,6 +246,9 @@ func (r *run) giveRoom() {
 // Done is told by the pipeline what became of the result.
 func (r *run) Done(committed bool) {
 	r.giveRoom()
+	if r.told != nil {
+		r.told.Done(committed)
+	}
 	if !committed {
 		return
 	}
@@ -440,6 +458,9 @@ func (r *run) left() bool { return !r.in.owned.inc.Standing() }
 func (r *run) again(p Retry, err error, forever bool) (verdict, bool) {
 	p = p.withDefaults()
 	r.failed = &failure{err: err, inPlace: r.attempt < p.InPlace, undo: forever}
+	if _, told := errors.AsType[*givenUpError](err); told && !forever {
+		return 0, false
+	}
 	if !forever {
 		if r.attempt >= p.Attempts || p.Over > 0 && time.Since(r.began) >= p.Over {
 			return 0, false

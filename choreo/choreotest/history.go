@@ -40,7 +40,7 @@ func (w *World) history() history {
 		case journalTopic:
 			h.journals[t.service] = append(h.journals[t.service], rec)
 		case deadLetterTopic:
-			if deadletter.IsMark(rec) {
+			if deadletter.IsMark(rec) || deadletter.IsAudit(rec) {
 				continue
 			}
 			f := flow(flowOfRecord(rec))

@@ -107,7 +107,7 @@ func (m memory) late(flow, step string, rec *kgo.Record) string {
 		return ""
 	}
 	for _, run := range m.store.Runs(flow, step) {
-		if !bytes.HasSuffix(rec.Key, []byte("/"+run.Hash.String())) || run.Status == journal.Undone {
+		if !bytes.HasSuffix(rec.Key, []byte("/"+run.Hash.String())) || run.Status == journal.Undone || run.Status == journal.Left {
 			continue
 		}
 		return fmt.Sprintf("step %q of %s has run after it was cancelled (%s/%d/%d)", step, m.service.name, rec.Topic, rec.Partition, rec.Offset)
@@ -142,9 +142,9 @@ func (h history) journalled(s *simulation) (all []violation) {
 
 // statuses are how the run stands whose event is of a kind.
 var statuses = map[cloudevent.Kind][]journal.Status{
-	cloudevent.KindDid:    {journal.Did, journal.Undone},
+	cloudevent.KindDid:    {journal.Did, journal.Undone, journal.Left},
 	cloudevent.KindFailed: {journal.Failed},
-	cloudevent.KindGaveUp: {journal.GaveUp, journal.Undone},
+	cloudevent.KindGaveUp: {journal.GaveUp, journal.Undone, journal.Left},
 }
 
 // said compares the runs in the journal with what the steps have said.
@@ -192,7 +192,7 @@ func (m memory) said(f Flow) (all []violation) {
 				if !f.Stuck() {
 					fail("the run of step %q on event %s is dead, and there is no dead letter", step, run.In.ID)
 				}
-			case run.Status == journal.Undone && run.Out.ID == "" && m.closed[stepOf{f.ID, step}]:
+			case (run.Status == journal.Undone || run.Status == journal.Left) && run.Out.ID == "" && m.closed[stepOf{f.ID, step}]:
 				// its attempts were parked, and a compensation overtook them
 			case !told[run.Hash] && (run.Status != journal.Undone || !f.Stuck()):
 				fail("the run of step %q on event %s is %q, and no event tells of it", step, run.In.ID, run.Status)

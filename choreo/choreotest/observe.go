@@ -165,7 +165,7 @@ func (o *observer) take(recs []*kgo.Record) {
 			o.waits.take(rec)
 			o.joins.take(rec)
 		case deadLetterTopic:
-			if !deadletter.IsMark(rec) {
+			if !deadletter.IsMark(rec) && !deadletter.IsAudit(rec) {
 				o.ended[flowOfRecord(rec)] = true
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -37,6 +38,9 @@ type Service struct {
 	read    map[string]map[int32]int64 // by topic and partition, the offset after the last one read
 	marks   map[deadletter.Position][]deadletter.Outcome
 	parked  parkedEvents
+	stuck   operator.Journal
+	audits  []operator.Audit
+	told    int // commands
 	waits   deadlines
 	joins   joins
 }
@@ -192,6 +196,7 @@ func (s *Service) see(recs []*kgo.Record) {
 			continue
 		}
 		if rec.Topic == s.svc.Name()+".journal" {
+			s.stuck.Apply(rec)
 			s.parked.take(rec)
 			s.waits.take(rec)
 			s.joins.take(rec)
@@ -200,6 +205,10 @@ func (s *Service) see(recs []*kgo.Record) {
 		if rec.Topic == s.svc.Name()+".dlq" {
 			if mark, ok := deadletter.ReadMark(rec); ok {
 				s.marks[mark.Letter] = append(s.marks[mark.Letter], mark.Outcome)
+				continue
+			}
+			if audit, ok := operator.ReadAudit(rec); ok {
+				s.audits = append(s.audits, audit)
 				continue
 			}
 			f := s.flow(string(rec.Key))
@@ -257,6 +266,21 @@ func (s *Service) PublishRecord(rec *kgo.Record) {
 	defer cancel()
 	again := *rec // the client fills in where it went
 	if err := s.produce.ProduceSync(ctx, &again).FirstErr(); err != nil {
+		s.t.Fatalf("publish to %s: %v", rec.Topic, err)
+	}
+}
+
+// publishTo produces a record to its partition.
+func (s *Service) publishTo(rec *kgo.Record) {
+	s.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
+	defer cancel()
+	if err := cl.ProduceSync(ctx, rec).FirstErr(); err != nil {
 		s.t.Fatalf("publish to %s: %v", rec.Topic, err)
 	}
 }

@@ -117,7 +117,7 @@ func ReadLetter(rec *kgo.Record) (Letter, bool) {
 			l.Redacted = orSet(Line(h.Value, maxText))
 		case HeaderPrevious:
 			l.Previous = Line(h.Value, maxText)
-		case headerMark:
+		case headerMark, HeaderAudit:
 			return Letter{}, false
 		}
 	}

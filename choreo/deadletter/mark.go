@@ -82,3 +82,18 @@ func IsMark(rec *kgo.Record) bool {
 	_, ok := ReadMark(rec)
 	return ok
 }
+
+// HeaderAudit is set on events that tell what was asked of the service by an
+// operator: its value is the command's id. They lie on the dead-letter topic too,
+// see package operator.
+const HeaderAudit = "choreo-dlq-audit"
+
+// IsAudit reports whether the record is an audit event, and no letter.
+func IsAudit(rec *kgo.Record) bool {
+	for _, h := range rec.Headers {
+		if h.Key == HeaderAudit {
+			return !rec.Attrs.IsControl()
+		}
+	}
+	return false
+}

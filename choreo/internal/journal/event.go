@@ -38,6 +38,7 @@ const (
 	GaveUp                   // retries were used up: the GiveUp event was said
 	Dead                     // the event went to the dead letters
 	Undone                   // was Did or unknown, and is compensated
+	Left                     // was Did or unknown, and is not to be compensated: a person has said so
 	statuses
 )
 
@@ -54,6 +55,8 @@ func (s Status) String() string {
 		return "dead"
 	case Undone:
 		return "undone"
+	case Left:
+		return "left"
 	}
 	return "unknown"
 }

@@ -53,19 +53,8 @@ func (s *Store) Drop(flow string, now time.Time) []Change {
 	}
 	var changes []Change
 	for _, own := range slices.Backward(slices.Clone(f.slots)) { // deleting the last slot moves none
-		i := own.id()
-		if !due.slot(s, i) {
-			continue
-		}
-		change := s.take(f, own)
-		if i.kind == kindState {
-			s.stage(&change)
-		}
-		changes = append(changes, change)
-		if own.renamed() {
-			for _, earlier := range s.names.earlier(i) {
-				changes = append(changes, Change{Key: appendSlotName(append([]byte(f.id), 0), i, earlier)})
-			}
+		if due.slot(s, own.id()) {
+			changes = s.expel(changes, f, own)
 		}
 	}
 	return changes

@@ -50,6 +50,7 @@ type Parking struct {
 	Events, Flows int
 	Full          int            // flows that have Config.MaxParked of them, or more
 	Undo          int            // flows whose head is a compensation that fails
+	UndoSince     time.Time      // the first attempt of the compensation that has failed the longest; zero: none does
 	Oldest        time.Time      // since when the event is parked that has been so the longest; zero: none is
 	At            map[string]int // events by the handler at which they stand, "" for those that wait behind others
 }
@@ -247,6 +248,9 @@ func (s *Store) Parking() Parking {
 	if len(s.parkedAt) > 0 {
 		p.Oldest = time.Unix(int64(s.parkedAt[0].second), 0)
 	}
+	if len(s.undoSince) > 0 {
+		p.UndoSince = time.Unix(int64(s.undoSince[0].second), 0)
+	}
 	return p
 }
 
@@ -270,8 +274,10 @@ func (s *Store) count(f *flow, own slot, n int) {
 		addTo(s.standing, s.standsAt(own), n)
 		s.parkedAt.add(own.at(), n)
 	case kindRetry:
-		if own.body().byte()&retryUndo != 0 {
+		if r := own.body(); r.byte()&retryUndo != 0 {
 			s.undo += n
+			_, _ = r.uvarint(), r.uvarint() // which event, and how many attempts
+			s.undoSince.add(seconds(r.time()), n)
 		}
 	case kindDeadline:
 		if own.pendingDeadline() {

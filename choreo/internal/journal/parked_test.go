@@ -40,6 +40,9 @@ func parkedIn(s *Store) Parking {
 		}
 		if retry := s.peek(name, id{kind: kindRetry}); retry != "" && readRetry(retry.body()).Undo {
 			p.Undo++
+			if began := time.Unix(readRetry(retry.body()).Began.Unix(), 0); p.UndoSince.IsZero() || began.Before(p.UndoSince) {
+				p.UndoSince = began
+			}
 		}
 	}
 	return p
@@ -126,10 +129,60 @@ func changeQueue(t *rapid.T, s *Store, flow string, at time.Time) []Change {
 	if n := s.Waiting(flow); n != len(want) {
 		t.Fatalf("%d events wait, want %d", n, len(want))
 	}
+	for _, c := range made {
+		readAlone(t, s, c)
+	}
 	if got, want := fmt.Sprintf("%+v", s.Parking()), fmt.Sprintf("%+v", parkedIn(s)); got != want {
 		t.Fatalf("counted as parked are %s, there are %s", got, want)
 	}
 	return made
+}
+
+// readAlone reads the record of a change without a Store.
+func readAlone(t *rapid.T, s *Store, c Change) {
+	rec := c.Record("journal", 3, start)
+	key, seq, p, isParked, err1 := ReadParked(rec)
+	key2, r, isRetry, err2 := ReadRetry(rec)
+	if err1 != nil || err2 != nil || isParked == isRetry || isParked && (key != c.flow || seq != c.Seq()) || isRetry && key2 != c.flow {
+		t.Fatalf("%q reads as parked %t, %v, as tried %t, %v", c.Key, isParked, err1, isRetry, err2)
+	}
+	if (p == nil) != (isRetry || c.Value == nil) || (r == nil) != (isParked || c.Value == nil) {
+		t.Fatalf("%q reads as %v, %v", c.Key, p, r)
+	}
+	if p != nil {
+		own, texts := s.slotOf(c.flow, c.id)
+		if got, want := shown(*p), shown(s.readParked(own, texts)); got != want {
+			t.Fatalf("read alone it is %s, want %s", got, want)
+		}
+	}
+	if r != nil {
+		own, _ := s.slotOf(c.flow, c.id)
+		if got, want := fmt.Sprintf("%+v", *r), fmt.Sprintf("%+v", readRetry(own.body())); got != want {
+			t.Fatalf("read alone it is %s, want %s", got, want)
+		}
+	}
+}
+
+func TestWhatCannotBeReadAloneIsSaid(t *testing.T) {
+	s := New(config())
+	c := must(s.Park("f", Parked{At: "ship", Record: &kgo.Record{Timestamp: start, Value: []byte("v")}}, start))
+	r := s.PutRetry("f", Retry{Seq: c.Seq(), Attempts: 1, Began: start, Next: start}, start)
+	for _, value := range [][]byte{{}, {0}, {2}, {1}, {1, 255}, append(slices.Clone(c.Value), 0), c.Value[:len(c.Value)-1]} {
+		if _, _, p, ok, err := ReadParked(&kgo.Record{Key: c.Key, Value: value}); !ok || err == nil || p != nil {
+			t.Errorf("%v reads as a parked event: %v, %v", value, p, err)
+		}
+		if _, got, ok, err := ReadRetry(&kgo.Record{Key: r.Key, Value: value}); !ok || err == nil || got != nil {
+			t.Errorf("%v reads as attempts: %v, %v", value, got, err)
+		}
+	}
+	for _, key := range []string{"", "f", "f\x00", "f\x00seen", "f\x00parked/", "f\x00parked/xyz", "f\x00parked/0000000100000000ff", "f\x00retry/1"} {
+		if _, _, _, ok, err := ReadParked(&kgo.Record{Key: []byte(key), Value: c.Value}); ok || err != nil {
+			t.Errorf("%q is taken for a parked event: %v", key, err)
+		}
+		if _, _, ok, err := ReadRetry(&kgo.Record{Key: []byte(key), Value: r.Value}); ok || err != nil {
+			t.Errorf("%q is taken for attempts: %v", key, err)
+		}
+	}
 }
 
 func TestAFlowDoesNotExpireWhileAnEventOfItIsParked(t *testing.T) {

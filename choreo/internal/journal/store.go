@@ -81,6 +81,8 @@ type Store struct {
 	full     int            // flows that have maxParked of them, or more
 	undo     int            // flows whose head is a compensation that fails
 
+	undoSince secondCounts // how many of those have begun to fail when
+
 	deadlines []int          // that are pending, by number
 	joins     []secondCounts // that wait, by number of the step: how many first halves came when
 }

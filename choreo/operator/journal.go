@@ -1,0 +1,183 @@
+package operator
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Journal finds in the records of a service's journal what is stuck. It is told
+// all records that are committed, those of a partition in their order. Of an event
+// it keeps its place and a few attributes.
+type Journal struct {
+	queues    map[place]*queue
+	deadlines map[deadlineOf]journal.Deadline
+	// Unreadable counts records that this version cannot read, or that are damaged.
+	Unreadable int
+}
+
+// place is a key of one task.
+type place struct {
+	task int32
+	key  string
+}
+
+type deadlineOf struct {
+	place
+	name string
+}
+
+// queue is what waits under a key.
+type queue struct {
+	events map[uint64]event
+	tried  *journal.Retry
+}
+
+type event struct{ at, flow, typ, source, id string }
+
+// maxText bounds what is kept of an attribute, in bytes.
+const maxText = 512
+
+// Apply takes a record.
+func (j *Journal) Apply(rec *kgo.Record) {
+	if rec.Attrs.IsControl() {
+		return
+	}
+	if key, seq, p, ok, err := journal.ReadParked(rec); ok {
+		j.parked(place{rec.Partition, key}, seq, p, err)
+		return
+	}
+	if key, t, ok, err := journal.ReadRetry(rec); ok {
+		j.tried(place{rec.Partition, key}, t, err)
+		return
+	}
+	if key, d, ok := journal.ReadDeadline(rec); ok {
+		j.deadline(deadlineOf{place{rec.Partition, key}, d.Name}, d)
+	} else if key, name, is := journal.DeadlineSlot(rec); is {
+		delete(j.deadlines, deadlineOf{place{rec.Partition, key}, name})
+		if rec.Value != nil {
+			j.Unreadable++
+		}
+	}
+}
+
+func (j *Journal) parked(at place, seq uint64, p *journal.Parked, err error) {
+	if err != nil {
+		j.Unreadable++
+	}
+	if p == nil {
+		if q := j.queues[at]; q != nil {
+			delete(q.events, seq)
+			j.tidy(at, q)
+		}
+		return
+	}
+	e := event{at: p.At}
+	var ev cloudevent.Event
+	view := cloudevent.ViewOf(p.Record)
+	if view.Read(&ev) == nil {
+		short := func(s string) string { return deadletter.Line([]byte(s), maxText) }
+		e.flow, e.typ, e.source, e.id = short(ev.CorrelationID), short(ev.Type), short(ev.Source), short(ev.ID)
+	}
+	q := j.queue(at)
+	if q.events == nil {
+		q.events = map[uint64]event{}
+	}
+	q.events[seq] = e
+}
+
+func (j *Journal) tried(at place, t *journal.Retry, err error) {
+	if err != nil {
+		j.Unreadable++
+	}
+	q := j.queue(at)
+	q.tried = t
+	j.tidy(at, q)
+}
+
+func (j *Journal) queue(at place) *queue {
+	q := j.queues[at]
+	if q == nil {
+		if j.queues == nil {
+			j.queues = map[place]*queue{}
+		}
+		q = &queue{}
+		j.queues[at] = q
+	}
+	return q
+}
+
+// tidy forgets a queue with nothing in it.
+func (j *Journal) tidy(at place, q *queue) {
+	if len(q.events) == 0 && q.tried == nil {
+		delete(j.queues, at)
+	}
+}
+
+func (j *Journal) deadline(of deadlineOf, d journal.Deadline) {
+	if d.Status != journal.Pending {
+		delete(j.deadlines, of)
+		return
+	}
+	if j.deadlines == nil {
+		j.deadlines = map[deadlineOf]journal.Deadline{}
+	}
+	j.deadlines[of] = d
+}
+
+// Stuck is what is stuck, the oldest first: the heads of queues on which attempts
+// have failed, and the deadlines that were due before a time.
+func (j *Journal) Stuck(due time.Time) []Item {
+	var all []Item
+	for at, q := range j.queues {
+		if i, is := q.head(at); is {
+			all = append(all, i)
+		}
+	}
+	for of, d := range j.deadlines {
+		if d.Due().Before(due) {
+			all = append(all, Item{
+				Target: Target{Kind: Deadline, Task: of.task, Key: of.key, Name: of.name, Began: d.Set},
+				Since:  d.Due(), Flow: of.key,
+			})
+		}
+	}
+	slices.SortFunc(all, func(a, b Item) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// head is the first event of a queue, if its attempts have failed.
+func (q *queue) head(at place) (Item, bool) {
+	if q.tried == nil || len(q.events) == 0 {
+		return Item{}, false
+	}
+	seq := q.tried.Seq
+	e, is := q.events[seq]
+	if !is || q.tried.Attempts == 0 {
+		return Item{}, false
+	}
+	for other := range q.events {
+		if other < seq { // it has come before what is tried, and is due
+			return Item{}, false
+		}
+	}
+	i := Item{
+		Target: Target{Kind: Step, Task: at.task, Key: at.key, Name: e.at, Seq: seq, Began: q.tried.Began},
+		Since:  q.tried.Began, Attempts: int(q.tried.Attempts), Next: q.tried.Next, Error: q.tried.Error, Waiting: len(q.events) - 1,
+		Flow: e.flow, Type: e.typ, Source: e.source, ID: e.id,
+	}
+	if q.tried.Undo {
+		i.Kind = Undo
+	}
+	if i.Flow == "" {
+		i.Flow = at.key
+	}
+	return i, true
+}
