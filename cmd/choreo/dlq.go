@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
-	"regexp"
-	"time"
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/cmd/choreo/internal/dlq"
@@ -23,24 +20,7 @@ type dlqCommand struct {
 }
 
 // dlqTarget says whose dead letters are meant.
-type dlqTarget struct {
-	Service string        `required:"" help:"The service's name, without TOPIC_PREFIX." placeholder:"NAME"`
-	Output  string        `help:"text or json." enum:"text,json" default:"text"`
-	Timeout time.Duration `help:"Give up when the brokers have said nothing for so long." default:"30s"`
-}
-
-var serviceName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,200}$`)
-
-func (d *dlqTarget) problems() error {
-	var all []error
-	if !serviceName.MatchString(d.Service) {
-		all = append(all, fmt.Errorf("--service=%q: must be the name of a service, of letters, digits, '.', '_' and '-'", d.Service))
-	}
-	if d.Timeout < time.Second {
-		all = append(all, fmt.Errorf("--timeout=%v: must be at least 1s", d.Timeout))
-	}
-	return errors.Join(all...)
-}
+type dlqTarget struct{ target }
 
 func (d *dlqTarget) topic() (*dlq.Topic, error) {
 	cfg, err := choreo.LoadConfig(os.Environ())
@@ -202,13 +182,7 @@ func (d *dlqDiscard) Validate() error {
 
 // Run discards letters.
 func (d *dlqDiscard) Run(ctx context.Context, s streams) error {
-	by := d.By
-	if by == "" {
-		by = "unknown"
-		if u, err := user.Current(); err == nil {
-			by = u.Username
-		}
-	}
+	by := userOr(d.By)
 	return d.act(ctx, s, "discarded", func(_ *dlq.Topic, x *dlq.Index, each func(dlq.Item) error) (dlq.Acted, error) {
 		return x.Discard(ctx, by, d.Reason, d.DryRun, each)
 	})

@@ -1,6 +1,6 @@
 // Command choreo is the tool for people who build with the choreo runtime: a
 // broker for development, the demo of the order flow, and what operators do with
-// dead letters. It starts services as processes and looks at what they say; it
+// dead letters and flows that are stuck. It starts services as processes and looks at what they say; it
 // never reaches into them.
 package main
 
@@ -20,6 +20,8 @@ type commands struct {
 	Broker brokerCommand `cmd:"" help:"Run a broker for development, with its data in a directory."`
 	Demo   demoCommand   `cmd:"" help:"Place orders with the three example services and check everything they say."`
 	Dlq    dlqCommand    `cmd:"" name:"dlq" help:"Dead letters of a service: list, show, replay or discard them. Connects by the environment variables of services: KAFKA_BROKERS, TOPIC_PREFIX, KAFKA_TLS, KAFKA_SASL_MECHANISM and so on."`
+	Stuck  stuckCommand  `cmd:"" help:"Flows of a service that are stuck, because attempts, compensations or deadlines fail: list them, make the next attempt now, skip it, or say that it was done by hand. Connects as dlq does."`
+	Flow   flowCommand   `cmd:"" help:"What a service remembers of a flow. Connects as dlq does."`
 }
 
 // Exit codes.

@@ -2,13 +2,10 @@ package dlq
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/deadletter"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -91,17 +88,17 @@ func (x *Index) Discard(ctx context.Context, by, why string, dryRun bool, each f
 // write makes a record of each letter and sends it, several at a time.
 func (x *Index) write(ctx context.Context, dryRun bool, each func(Item) error, record func(*deadletter.Letter, *kgo.Record) (*kgo.Record, error)) (Acted, error) {
 	var done Acted
-	s, err := x.topic.sender()
+	s, err := x.topic.topic().Sender()
 	if err != nil {
 		return done, err
 	}
-	defer s.client.Close()
+	defer s.Close()
 	var round []Item
 	var records []*kgo.Record
 	size := int64(0)
 	flush := func() error {
 		if !dryRun {
-			if err := s.send(ctx, records); err != nil {
+			if err := s.Send(ctx, records); err != nil {
 				return fmt.Errorf("after %d letters, at %v: %w; when that is mended do the same again: what is done already is recognized", done.Done, round[0].At, err)
 			}
 		}
@@ -158,30 +155,4 @@ func (x *Index) act(ctx context.Context, done *Acted, do func(Item, *kgo.Record)
 		i.Left = &SettledError{m}
 		return tell(i)
 	})
-}
-
-// sender sends records and waits for them.
-type sender struct{ client *kgo.Client }
-
-func (t *Topic) sender() (*sender, error) {
-	cl, err := kgo.NewClient(append(slices.Clone(t.Options),
-		kgo.ProducerBatchMaxBytes(20<<20), kgo.ProducerLinger(0), kgo.RecordDeliveryTimeout(t.Patience),
-	)...)
-	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
-	}
-	return &sender{cl}, nil
-}
-
-func (s *sender) send(ctx context.Context, recs []*kgo.Record) error {
-	err := s.client.ProduceSync(ctx, recs...).FirstErr()
-	switch topic := recs[0].Topic; {
-	case errors.Is(err, kerr.MessageTooLarge):
-		return fmt.Errorf("topic %q takes no record as large as that: raise MAX_EVENT_BYTES of the service, and its max.message.bytes by topics --apply: %w", topic, err)
-	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed): // the latter if there is nothing it may write to
-		return fmt.Errorf("no right to write to topic %q: allow Write on it: %w", topic, err)
-	case err != nil:
-		return fmt.Errorf("write to topic %q: %w", topic, err)
-	}
-	return nil
 }

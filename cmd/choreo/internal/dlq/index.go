@@ -105,12 +105,12 @@ func (t *Topic) Look(ctx context.Context, which Selection) (*Index, error) {
 			which.Names[i] = t.Prefix + name // the topic may be named without the prefix
 		}
 	}
-	spans, err := t.spans(ctx)
+	spans, err := t.topic().Spans(ctx)
 	if err != nil {
 		return nil, err
 	}
 	x := &Index{topic: t, numbers: map[string]int32{}, entries: map[int32][]entry{}, marks: map[place]seenMark{}}
-	if err := t.read(ctx, spans, func(rec *kgo.Record) { x.add(rec, which) }); err != nil {
+	if err := t.topic().Read(ctx, spans, func(rec *kgo.Record) { x.add(rec, which) }); err != nil {
 		return nil, err
 	}
 	x.settle()
@@ -122,6 +122,9 @@ func (x *Index) add(rec *kgo.Record, which Selection) {
 		if m.Letter.Topic == x.topic.Name() {
 			x.marks[place{m.Letter.Partition, m.Letter.Offset}] = seenMark{place{rec.Partition, rec.Offset}, stateOf(m.Outcome)}
 		}
+		return
+	}
+	if deadletter.IsAudit(rec) {
 		return
 	}
 	l, ok := deadletter.ReadLetter(rec)
