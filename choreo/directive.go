@@ -323,23 +323,23 @@ func (s *stepTrigger) settleNewest(r *run, d *directive) error {
 }
 
 // settled ends the attempts at a deadline, as a person has said; false: nobody has.
-func (s *deadlineLapse) settled(r *run) (error, bool) {
+func (s *deadlineLapse) settled(r *run) (is bool, err error) {
 	d := r.takes()
 	switch {
 	case d == nil:
-		return nil, false
+		return false, nil
 	case d.Do == operator.Skip:
 		c, err := r.store().PutDeadline(r.flow, journal.Deadline{Name: s.deadline, Status: journal.Met}, r.now())
 		if err == nil {
 			r.changes = append(r.changes, c)
 		}
-		return err, true
+		return true, err
 	}
-	_, err := r.say(s.emit, d.payload, s.deadline, kindExpired, 0)
+	_, err = r.say(s.emit, d.payload, s.deadline, kindExpired, 0)
 	if err == nil {
 		s.fires(r)
 	}
-	return err, true
+	return true, err
 }
 
 // report tells in the audit what has come of the command, by its run's results.

@@ -164,7 +164,7 @@ func (s *deadlineLapse) handle(r *run) verdict {
 		s.meet(r)
 		return done
 	}
-	err, settled := s.settled(r)
+	settled, err := s.settled(r)
 	if !settled {
 		if err = s.attempt(r); err == nil {
 			s.fires(r)

@@ -22,7 +22,7 @@ type flowErase struct {
 
 // Validate is called by the parser.
 func (f *flowErase) Validate() error {
-	err := errors.Join(f.target.problems(), f.account.problems())
+	err := errors.Join(f.problems(), f.mistakes())
 	for _, flow := range f.Flows {
 		if flow == "" {
 			err = errors.Join(err, errors.New("a flow has no id"))

@@ -83,7 +83,7 @@ type account struct {
 	DryRun bool          `help:"Tell what would be asked for, and ask for nothing."`
 }
 
-func (a *account) problems() error {
+func (a *account) mistakes() error {
 	var all []error
 	if strings.TrimSpace(a.Reason) == "" {
 		all = append(all, errors.New("--reason: is empty; say why"))
@@ -111,7 +111,7 @@ type stuckAct struct {
 
 // Validate is called by the parser.
 func (a *stuckAct) Validate() error {
-	err := errors.Join(a.target.problems(), a.account.problems())
+	err := errors.Join(a.problems(), a.mistakes())
 	if a.All != a.selection().None() {
 		err = errors.Join(err, errors.New("name items, flows, steps or kinds, or give --all"))
 	}
@@ -156,7 +156,11 @@ func (a *account) tell(ctx context.Context, s streams, output string, service *s
 	} else {
 		err = service.Tell(ctx, how, commands, w.answer)
 	}
-	err = errors.Join(err, w.end(err))
+	failed := ""
+	if err != nil {
+		failed = err.Error()
+	}
+	err = errors.Join(err, w.end(failed))
 	if err == nil && w.count[operator.Refused]+w.count[operator.Failed] > 0 {
 		return errFailed
 	}

@@ -208,7 +208,7 @@ func details(a *operator.Audit) string {
 }
 
 // end writes what is said in the end; failed is why not all was done.
-func (o *answers) end(failed error) error {
+func (o *answers) end(failed string) error {
 	if o.json {
 		if o.all == nil {
 			o.all = []shownAnswer{}
@@ -218,10 +218,7 @@ func (o *answers) end(failed error) error {
 			Answers  []shownAnswer            `json:"answers"`
 			Outcomes map[operator.Outcome]int `json:"outcomes"`
 			Error    string                   `json:"error,omitempty"`
-		}{DryRun: o.dry, Answers: o.all, Outcomes: o.count}
-		if failed != nil {
-			sum.Error = failed.Error()
-		}
+		}{o.dry, o.all, o.count, failed}
 		e := json.NewEncoder(o.w)
 		e.SetIndent("", "  ")
 		return e.Encode(sum)
@@ -231,7 +228,7 @@ func (o *answers) end(failed error) error {
 			return err
 		}
 	}
-	if failed != nil {
+	if failed != "" {
 		return nil
 	}
 	var parts []string

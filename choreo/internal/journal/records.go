@@ -18,11 +18,10 @@ import (
 func ReadParked(rec *kgo.Record) (key string, seq uint64, p *Parked, ok bool, err error) {
 	key, name, is := cutKey(rec.Key)
 	place, is2 := strings.CutPrefix(name, wordParked)
-	b, bad := hex.DecodeString(place)
-	if !is || !is2 || bad != nil || len(b) != placeID-shortID {
+	seq, is3 := placeOf(place)
+	if !is || !is2 || !is3 {
 		return "", 0, nil, false, nil
 	}
-	seq = binary.BigEndian.Uint64(b)
 	if rec.Value == nil {
 		return key, seq, nil, true, nil
 	}
@@ -37,6 +36,15 @@ func ReadParked(rec *kgo.Record) (key string, seq uint64, p *Parked, ok bool, er
 	own := slot(appendMeta(parkedID(seq).append(nil), 0, 0)) + slot(body)
 	read := none.readParked(own, nil)
 	return key, seq, &read, true, nil
+}
+
+// placeOf reads a place in a queue, as keys have it.
+func placeOf(s string) (seq uint64, ok bool) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != placeID-shortID {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(b), true
 }
 
 // ReadRetry reads a record of how far the attempts on the head of a queue have

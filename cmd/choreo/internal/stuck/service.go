@@ -179,7 +179,7 @@ func (s *Service) Tell(ctx context.Context, how Telling, commands []operator.Com
 			delete(waiting, a.Command)
 			return len(waiting) == 0, each(Answer{c, &a})
 		})
-		if err != nil && !(errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil) {
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 			return err
 		}
 	}
