@@ -50,7 +50,7 @@ func manyParked(b *testing.B, longest time.Duration) {
 	ended.Outcome = choreo.Succeeded // so that what is remembered does not grow from round to round
 	service := func() *choreo.Service {
 		return choreo.NewService("worker", choreo.Tasks(8), choreo.Retention{Grace: time.Second}, choreo.Step[job, work]{
-			Name: "work", On: jobGiven, Emit: ended, Retry: choreo.Retry{Attempts: 1000, InPlace: 1, First: longest, Max: longest},
+			Name: "work", On: jobGiven, Emit: ended, Retry: choreo.Retry{Attempts: 1000, InPlace: 1, First: longest, Max: longest, Over: 24 * time.Hour},
 			Do: func(_ context.Context, j job) (work, error) {
 				if j.What == "fail" {
 					tried.Add(1)

@@ -209,9 +209,41 @@ func (p *plan) validateRetry(kind, name string, x policy) {
 			p.mistake("%s %q: %s is %v; it must be at most %v", kind, name, d.field, d.value, longestWait)
 		}
 	}
-	if full := r.withDefaults(); full.First > full.Max {
+	full := r.withDefaults()
+	if full.First > full.Max {
 		p.mistake("%s %q: Retry.First is %v, longer than Retry.Max, %v", kind, name, full.First, full.Max)
+		return
 	}
+	if kind == "deadline" || p.retain.Flow < 0 { // the former's attempts have no end
+		return
+	}
+	if r.Over > p.retain.Flow && r.Over <= longestWait {
+		p.mistake("%s %q: Retry.Over is %v, longer than Retention.Flow, %v: "+outlives, kind, name, r.Over, p.retain.Flow)
+	} else if waits := full.waits(); r.Over == 0 && waits > p.retain.Flow {
+		p.mistake("%s %q: the %d waits of Retry take up to %v, longer than Retention.Flow, %v: "+outlives+", fewer Retry.Attempts, or Retry.Over",
+			kind, name, full.Attempts-1, waits, p.retain.Flow)
+	}
+}
+
+const outlives = "what others remember of the flow may be forgotten before it is given up; declare a longer Retention"
+
+// waits is how long the waits between all attempts may take together, at most
+// longestWait.
+func (r Retry) waits() (all time.Duration) {
+	wait := r.First
+	for left := r.Attempts - 1; left > 0; left-- {
+		if wait >= r.Max {
+			if r.Max > 0 && time.Duration(left) > (longestWait-all)/r.Max {
+				return longestWait
+			}
+			return all + time.Duration(left)*r.Max
+		}
+		if all += wait; all > longestWait {
+			return longestWait
+		}
+		wait *= 2
+	}
+	return all
 }
 
 func (r Retry) withDefaults() Retry {

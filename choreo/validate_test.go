@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 type in struct{ ID string }
@@ -122,6 +124,18 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 			s.Retry = Retry{First: math.MaxInt64, Max: math.MaxInt64, Over: math.MaxInt64}
 			s.Timeout = math.MaxInt64
 		})}, []string{"Retry.First is 2562047h47m16.854775807s; it must be at most 87600h0m0s", "Retry.Max is 2562047h", "Retry.Over is 2562047h", "Timeout is 2562047h"}},
+		{"retries that outlast what is remembered", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 10_000} })},
+			[]string{`step "act": the 9999 waits of Retry take up to 83h15m51.1s, longer than Retention.Flow, 24h0m0s`}},
+		{"retries without an end", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: math.MaxInt, First: longestWait, Max: longestWait} })},
+			[]string{"take up to 87600h0m0s, longer than Retention.Flow"}},
+		{"a time for retries that outlasts what is remembered", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 1 << 30, Over: 25 * time.Hour} })},
+			[]string{"Retry.Over is 25h0m0s, longer than Retention.Flow, 24h0m0s"}},
+		{"retries as long as what is remembered", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 1 << 30, Over: 24 * time.Hour} })}, nil},
+		{"waits as long as what is remembered", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 25, First: time.Hour, Max: time.Hour} })}, nil},
+		{"a wait more", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 26, First: time.Hour, Max: time.Hour} })}, []string{"the 25 waits of Retry take up to 25h0m0s"}},
+		{"the same where more is remembered", []Declaration{Retention{Flow: 25 * time.Hour}, with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 26, First: time.Hour, Max: time.Hour} })}, nil},
+		{"waits that grow", []Declaration{Retention{Flow: 7*time.Second - 1}, with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 4, First: time.Second} })},
+			[]string{"the 3 waits of Retry take up to 7s"}},
 		{"more attempts in place than in all", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 3, InPlace: 4} })}, []string{"Retry.InPlace is 4; it must be 1 to Retry.Attempts, 3"}},
 		{"fewer attempts in place than none", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{InPlace: -1} })}, []string{"Retry.InPlace is -1"}},
 		{"first wait above the longest", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{First: time.Minute, Max: time.Second} })}, []string{"longer than Retry.Max"}},
@@ -244,4 +258,25 @@ func TestServiceNameIsValidated(t *testing.T) {
 			t.Errorf("service name %q is taken", name)
 		}
 	}
+}
+
+// The longest that all waits may take is what the waits of each attempt say.
+func TestTheWaitsOfARetryAreThoseOfItsAttempts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := Retry{
+			Attempts: rapid.IntRange(1, 200).Draw(t, "attempts"), First: time.Duration(rapid.Int64Range(1, int64(time.Hour)).Draw(t, "first")),
+			Max: time.Duration(rapid.Int64Range(int64(time.Hour), int64(1000*time.Hour)).Draw(t, "max")),
+		}
+		var want time.Duration
+		for n := 1; n < r.Attempts; n++ {
+			wait := r.First
+			for i := 1; i < n && wait < r.Max; i++ { // as after attempt n
+				wait *= 2
+			}
+			want = min(want+min(wait, r.Max), longestWait)
+		}
+		if got := r.waits(); got != want {
+			t.Errorf("waits of %+v take %v, want %v", r, got, want)
+		}
+	})
 }
