@@ -148,7 +148,7 @@ func (j *Journal) Stuck(due time.Time) []Item {
 		}
 	}
 	slices.SortFunc(all, func(a, b Item) int {
-		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Task, b.Task), cmp.Compare(a.Name, b.Name))
 	})
 	return all
 }
