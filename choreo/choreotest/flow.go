@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/operator"
 )
 
 // Flow is what was committed of one flow, as anybody sees it who reads
@@ -18,6 +19,8 @@ type Flow struct {
 	Events []FlowEvent
 	// DeadLetters are the events that a service could not work on.
 	DeadLetters []DeadLetter
+	// Audits tell what came of the commands of operators.
+	Audits []operator.Audit
 }
 
 // FlowEvent is one event of a flow.

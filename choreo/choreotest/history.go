@@ -5,6 +5,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -40,7 +41,12 @@ func (w *World) history() history {
 		case journalTopic:
 			h.journals[t.service] = append(h.journals[t.service], rec)
 		case deadLetterTopic:
-			if deadletter.IsMark(rec) || deadletter.IsAudit(rec) {
+			if deadletter.IsMark(rec) {
+				continue
+			}
+			if a, ok := operator.ReadAudit(rec); ok {
+				f := flow(a.Flow)
+				f.Audits = append(f.Audits, a)
 				continue
 			}
 			f := flow(flowOfRecord(rec))

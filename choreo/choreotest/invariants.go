@@ -15,6 +15,7 @@ const (
 	nothingLost  = "everything heard is worked on"
 	allEnd       = "every flow ends or shows as stuck"
 	answerOnce   = "every trigger of a compensation is answered once"
+	obeyOnce     = "every command of an operator is answered once"
 	journalTold  = "the journal holds what the events tell"
 	allStops     = "everything that was started stops"
 	endsByItself = "no service ends by itself"
@@ -28,8 +29,20 @@ func (h history) check(s *simulation) []violation {
 		all = append(all, h.saidOnce(f, s)...)
 		all = append(all, h.ordered(f)...)
 		all = append(all, answeredOnce(f)...)
+		all = append(all, obeyedOnce(f)...)
 	}
 	all = append(all, h.journalled(s)...)
+	return all
+}
+
+// obeyedOnce finds commands of operators that were answered more than once.
+func obeyedOnce(f Flow) (all []violation) {
+	answers := map[string]int{}
+	for _, a := range f.Audits {
+		if answers[a.Command]++; answers[a.Command] == 2 {
+			all = append(all, violation{obeyOnce, f.ID, fmt.Sprintf("command %s to %s is answered more than once", a.Command, a.Do)})
+		}
+	}
 	return all
 }
 

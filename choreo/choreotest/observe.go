@@ -10,6 +10,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/contract"
 	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -107,15 +108,19 @@ type observer struct {
 	parked  parkedEvents
 	waits   deadlines
 	joins   joins
+	stuck   map[string]*operator.Journal // by service
 }
 
 func (w *World) observe() (*observer, error) {
-	o := &observer{done: make(chan struct{}), kinds: map[string]topic{}, next: map[string]map[int32]int64{}, ended: map[string]bool{}, parked: parkedEvents{}, waits: deadlines{}, joins: joins{}}
+	o := &observer{done: make(chan struct{}), kinds: map[string]topic{}, next: map[string]map[int32]int64{}, ended: map[string]bool{}, parked: parkedEvents{}, waits: deadlines{}, joins: joins{}, stuck: map[string]*operator.Journal{}}
 	var names []string
 	for _, t := range w.sim.topics() {
 		names = append(names, t.name)
 		o.kinds[t.name] = t
 		o.next[t.name] = map[int32]int64{}
+		if t.kind == journalTopic {
+			o.stuck[t.service] = &operator.Journal{}
+		}
 	}
 	var err error
 	o.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...), kgo.Dialer(w.outside.Dial), kgo.DisableClientMetrics(), kgo.ConsumeTopics(names...),
@@ -164,6 +169,7 @@ func (o *observer) take(recs []*kgo.Record) {
 			o.parked.take(rec)
 			o.waits.take(rec)
 			o.joins.take(rec)
+			o.stuck[o.kinds[rec.Topic].service].Apply(rec)
 		case deadLetterTopic:
 			if !deadletter.IsMark(rec) && !deadletter.IsAudit(rec) {
 				o.ended[flowOfRecord(rec)] = true
@@ -206,6 +212,16 @@ func (o *observer) letters(topic, flow string) (all []*kgo.Record) {
 	}
 	slices.Reverse(all)
 	return all
+}
+
+// stuckAt is what of a service's flows is stuck.
+func (o *observer) stuckAt(service string) []operator.Item {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if j := o.stuck[service]; j != nil {
+		return j.Stuck(time.Now())
+	}
+	return nil
 }
 
 // waiting is the flow of some event that is parked, if there is one.

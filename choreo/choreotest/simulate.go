@@ -130,8 +130,8 @@ const (
 // Always checked, beside the invariants given: no event is said twice; what a
 // step says stands in the order of its causes; everything heard is answered;
 // every flow ends, or shows as stuck by a dead letter; the journals hold what
-// the events tell; every trigger of a compensation is answered once; and
-// everything that was started stops.
+// the events tell; every trigger of a compensation is answered once, and so is
+// every command of an operator; and everything that was started stops.
 //
 // The schedule of faults is made from the seed before the run begins. When a run
 // fails, the test fails with its seed, the command that runs it again, the faults

@@ -16,6 +16,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/choreotest/internal/schedule"
 	"github.com/choreography-go/choreography/choreo/choreotest/internal/simnet"
 	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -391,6 +392,18 @@ func (w *World) Replay(service, flow string) (int, error) {
 		}
 	}
 	return len(letters), nil
+}
+
+// Stuck is what of a service's flows is stuck, as choreo stuck ls lists it.
+func (w *World) Stuck(service string) []operator.Item { return w.see.stuckAt(service) }
+
+// Tell sends a command about a flow to a service, as choreo stuck does. What comes
+// of it is in the flow's Audits.
+func (w *World) Tell(service string, c operator.Command) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	return w.produce(c.Record(service + ".inbox"))
 }
 
 // Began says that a flow has begun that [World.Say] and [World.Publish] do not
