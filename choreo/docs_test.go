@@ -481,7 +481,7 @@ func repository(t *testing.T) *docs {
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	d := repository(t)
-	for _, want := range []string{"README.md", "docs/writing-a-service.md", runningPage, "docs/how-it-works.md", "docs/guarantees.md", "docs/testing.md"} {
+	for _, want := range []string{"README.md", "docs/writing-a-service.md", runningPage, "docs/how-it-works.md", "docs/guarantees.md", "docs/failures.md", "docs/testing.md"} {
 		if d.pages[want] == nil {
 			t.Errorf("%s is missing", want)
 		}

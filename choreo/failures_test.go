@@ -217,3 +217,21 @@ func TestResettingTheGroupsOffsets(t *testing.T) {
 		})
 	}
 }
+
+// A flow that has ended is forgotten after the grace: a compensation that comes
+// later finds nothing to undo, since none should.
+func TestACompensationAfterTheGraceFindsNothing(t *testing.T) {
+	w := &worker{}
+	reg := prometheus.NewRegistry()
+	step := w.step()
+	step.Emit.Outcome = choreo.Succeeded
+	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(1), choreo.Retention{Grace: time.Second}, step),
+		choreotest.With(func(c *choreo.Config) { c.Registerer = reg }))
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	s.ExpectTypes("f", jobDone.Type)
+	awaitGauge(t, reg, "choreo_journal_flows", "", 0)
+	s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+	s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
+	s.ExpectNothingMore("f")
+	expectCalls(t, w, "do a")
+}

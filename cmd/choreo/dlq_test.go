@@ -408,3 +408,43 @@ func TestDlqSaysThatItsOutputIsLost(t *testing.T) {
 		}
 	}
 }
+
+// Letters that must go before their time are deleted with all that lies before
+// them in their partitions; what lies behind is there as before.
+func TestDeadLettersThatAreDeleted(t *testing.T) {
+	s, mend := till(t)
+	at := map[string]deadletter.Position{}
+	for _, f := range []string{"f1", "f2", "f3", "f4", "f5", "f6"} {
+		s.Publish(f, cardGiven.New(card{"4111 " + f, f}))
+		at[f] = deadletter.PositionOf(s.ExpectDeadLetter(f).Record)
+	}
+	tool(t, 0, "discard", "--service=till", "--flow=f2", "--reason=asked for by the customer")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var before kadm.Offsets
+	gone := at["f2"]
+	before.AddOffset(gone.Topic, gone.Partition, gone.Offset+1, -1)
+	if _, err := kadm.NewClient(cl).DeleteRecords(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	left := 0
+	for f, p := range at {
+		is := p.Partition != gone.Partition || p.Offset > gone.Offset
+		if is {
+			left++
+		}
+		if shown := decoded[itemsSaid](t, tool(t, 0, "show", "--service=till", "--all", "--flow="+f, "--output=json")); (len(shown.Items) == 1) != is {
+			t.Errorf("of flow %s there is shown %+v", f, shown.Items)
+		}
+	}
+	if text := tool(t, 0, "ls", "--service=till"); !strings.HasPrefix(lastLine(text), fmt.Sprintf("till.dlq: %d letters, ", left)) {
+		t.Errorf("ls says\n%s", text)
+	}
+	mend()
+	if said := decoded[itemsSaid](t, tool(t, 0, "replay", "--service=till", "--all", "--output=json")); said.Done != left {
+		t.Errorf("replaying what is left says %+v", said)
+	}
+}
