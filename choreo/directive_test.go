@@ -12,6 +12,7 @@ import (
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest"
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -223,9 +224,20 @@ func TestASkippedUndoIsNotTakenForOneThatWasNotNeeded(t *testing.T) {
 		s.Publish("f", jobGiven.New(job{"f", "a"}))
 		s.Expect("f", jobDone.New(work{"f", "a"}))
 		s.Publish("f", calledOff.New(calloff{"f", "rain"}))
-		expectAudit(t, s.Tell(asked(do, s.ExpectStuck("f", "work"), "")), string(do)+" done")
+		i := s.ExpectStuck("f", "work")
+		expectAudit(t, s.Tell(asked(do, i, "")), string(do)+" done")
 		s.ExpectNothingMore("f")
 		expectCalls(t, w, "do a", "undo a")
+		remembered := journal.New(journal.Config{Steps: []string{"work"}})
+		for _, rec := range readToEnd(t, s.Brokers(), "worker.journal") {
+			if rec.Partition == i.Task {
+				remembered.Apply(rec)
+			}
+		}
+		want := map[operator.Do]journal.Status{operator.Skip: journal.Left, operator.Resolve: journal.Undone}[do]
+		if runs := remembered.Runs("f", "work"); len(runs) != 1 || runs[0].Status != want {
+			t.Errorf("after %s there are runs %+v", do, runs)
+		}
 	}
 }
 
@@ -359,6 +371,36 @@ func TestAStuckDeadlineIsRetriedSkippedOrResolved(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A deadline that is pending and has not passed is not stuck, whatever somebody
+// says, and its flow is not erased.
+func TestADeadlineThatHasNotPassedIsLeftAlone(t *testing.T) {
+	w := &worker{}
+	s := startWaiting(t, nil, w.waits(time.Hour))
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	s.ExpectDeadline("f", "in-time", choreotest.DeadlinePending)
+	var j operator.Journal
+	for _, rec := range readToEnd(t, s.Brokers(), "worker.journal") {
+		j.Apply(rec)
+	}
+	all := j.Stuck(time.Now().Add(2 * time.Hour)) // as a clock that is ahead has it
+	if len(all) != 1 {
+		t.Fatalf("pending are %+v", all)
+	}
+	earlier := all[0]
+	earlier.Began = earlier.Began.Add(-time.Millisecond)
+	for want, c := range map[string]operator.Command{
+		"the deadline has not passed yet":      asked(operator.Skip, all[0], ""),
+		"the deadline is not pending any more": asked(operator.Skip, earlier, ""),
+		"a deadline of the flow is pending":    asked(operator.Erase, all[0], ""),
+	} {
+		if a := s.Tell(c); a.Outcome != operator.Refused || !strings.Contains(a.Error, want) {
+			t.Errorf("%s is %s: %q, want %q", c.Do, a.Outcome, a.Error, want)
+		}
+	}
+	s.ExpectDeadline("f", "in-time", choreotest.DeadlinePending)
+	expectCalls(t, w)
 }
 
 // What is wrong with a command is said, and nothing is changed by it.

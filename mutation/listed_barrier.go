@@ -23,7 +23,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "Unknown is given up for an event of a cancelled step", File: barrierFile,
-		Old: "\t\treturn s.undoFailed(r, err)\n\t}\n\tr.e.stuck.remove(r)", New: "\t\treturn done\n\t}\n\tr.e.stuck.remove(r)",
+		Old: "\t\t\treturn s.undoFailed(r, err)\n\t\t}\n\t}\n\tr.e.stuck.remove(r)", New: "\t\t\treturn done\n\t\t}\n\t}\n\tr.e.stuck.remove(r)",
 		Breaks: "a compensation is repeated until it succeeds", By: runtime("TestBarrier"),
 	},
 	{
@@ -49,7 +49,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "only the newest run is undone", File: barrierFile,
-		Old: `r.undoing, r.attempt = r.undoing[1:], 0`, New: `r.undoing, r.attempt = nil, 0`,
+		Old: `r.undoing, r.attempt, r.began = r.undoing[1:], 0`, New: `r.undoing, r.attempt, r.began = nil, 0`,
 		Breaks: "barrier case 5: all runs are undone", By: runtime("TestBarrier|TestTheRuntime"),
 	},
 	{

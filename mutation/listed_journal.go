@@ -59,13 +59,13 @@ var journalMutants = []Mutant{
 	},
 	{
 		Name: "a flow touched since it was found is dropped", File: expiryFile,
-		Old: `		if !due.slot(s, i) {`, New: `		if false {`,
+		Old: `		if due.slot(s, own.id()) {`, New: `		if true {`,
 		Breaks: "only what has expired is dropped", By: journal("TestExpiry|TestAFlowTouched"),
 	},
 	{
-		Name: "records under earlier names stay behind", File: expiryFile,
-		Old: `for _, earlier := range s.names.earlier(i) {`, New: `for _, earlier := range s.names.former[i.name][:0] {`,
-		Breaks: "a dropped flow does not come back at the next restore", By: journal("TestFormerly"),
+		Name: "records under earlier names stay behind", File: eraseFile,
+		Old: `for _, earlier := range s.names.earlier(i) {`, New: `for _, earlier := range s.names.earlier(i)[:0] {`,
+		Breaks: "a dropped or erased flow does not come back at the next restore", By: journal("TestFormerly|TestErase"),
 	},
 	{
 		Name: "unknown slots are passed over", File: storeFile,

@@ -79,6 +79,8 @@ func TestWhatIsStuckByTheJournal(t *testing.T) {
 	expectStuck(t, &j)
 	seq := a.park("f", "pay", "e1")
 	expectStuck(t, &j) // not tried yet
+	a.tried("f", seq, 0, false)
+	expectStuck(t, &j)
 	a.tried("f", seq, 3, false)
 	expectStuck(t, &j, "step 0/f at pay after 3, 0 wait")
 	i := j.Stuck(start)[0]
