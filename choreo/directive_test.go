@@ -296,6 +296,33 @@ func TestAStuckUnknownOfACancelledStepIsSkipped(t *testing.T) {
 	expectCalls(t, w, "unknown a")
 }
 
+// A step that joins events stands at the last of them.
+func TestAStuckJoinedRunIsSkippedOrResolved(t *testing.T) {
+	for _, do := range []operator.Do{operator.Skip, operator.Resolve} {
+		w := &worker{fail: map[string]int{"a+x": 1 << 30}}
+		s := startSending(t, w, nil, func(s *choreo.Step[parcel, work]) { s.Retry = seldom })
+		s.Publish("f", isReady("f", "x"))
+		s.ExpectJoin("f", "send", choreotest.JoinWaiting)
+		s.Publish("f", given("f", "a"))
+		i := s.ExpectStuck("f", "send")
+		if do == operator.Skip {
+			expectAudit(t, s.Tell(asked(do, i, "")), "skip done retries_exhausted")
+			d := s.ExpectDeadLetter("f")
+			w.heal("a+x")
+			s.Replay(d)
+			s.Expect("f", jobDone.New(work{"f", "a+x"}))
+			expectCalls(t, w, "do a+x", "do a+x")
+			continue
+		}
+		expectAudit(t, s.Tell(asked(do, i, `{"ID":"f","By":"hand"}`)), "resolve done test.job.done")
+		s.Expect("f", jobDone.New(work{"f", "hand"}))
+		s.Publish("f", offNow)
+		s.Expect("f", jobUndone.New(note{"f", "undone: hand"}))
+		s.ExpectNothingMore("f")
+		expectCalls(t, w, "do a+x", "undo hand")
+	}
+}
+
 // A reaction's queue may have another key than the flow of its event.
 func TestAStuckReactionKeepsItsOwnKey(t *testing.T) {
 	for _, do := range []operator.Do{operator.Skip, operator.Resolve} {

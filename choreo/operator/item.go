@@ -15,9 +15,13 @@ const (
 	Step     Kind = "step"     // an event of a step or reaction, whose attempts fail
 	Undo     Kind = "undo"     // a compensation that fails
 	Deadline Kind = "deadline" // a deadline that has passed and has neither fired nor been met
+
+	// Join is a step that has heard some of the events that it joins. That is no
+	// failure: it is shown, and nothing can be asked for it.
+	Join Kind = "join"
 )
 
-// Kinds are all there are.
+// Kinds are those for which something can be asked.
 var Kinds = []Kind{Step, Undo, Deadline}
 
 // Item is what of a flow is stuck, and how.

@@ -16,7 +16,8 @@ import (
 // it keeps its place and a few attributes.
 type Journal struct {
 	queues    map[place]*queue
-	deadlines map[deadlineOf]journal.Deadline
+	deadlines map[named]journal.Deadline
+	joins     map[named]time.Time // when the first half came
 	// Unreadable counts records that this version cannot read, or that are damaged.
 	Unreadable int
 }
@@ -27,7 +28,8 @@ type place struct {
 	key  string
 }
 
-type deadlineOf struct {
+// named is a deadline, or a step that joins.
+type named struct {
 	place
 	name string
 }
@@ -57,12 +59,14 @@ func (j *Journal) Apply(rec *kgo.Record) {
 		return
 	}
 	if key, d, ok := journal.ReadDeadline(rec); ok {
-		j.deadline(deadlineOf{place{rec.Partition, key}, d.Name}, d)
+		j.deadline(named{place{rec.Partition, key}, d.Name}, d)
 	} else if key, name, is := journal.DeadlineSlot(rec); is {
-		delete(j.deadlines, deadlineOf{place{rec.Partition, key}, name})
+		delete(j.deadlines, named{place{rec.Partition, key}, name})
 		if rec.Value != nil {
 			j.Unreadable++
 		}
+	} else if key, step, is := journal.JoinSlot(rec); is {
+		j.join(named{place{rec.Partition, key}, step}, rec)
 	}
 }
 
@@ -119,15 +123,41 @@ func (j *Journal) tidy(at place, q *queue) {
 	}
 }
 
-func (j *Journal) deadline(of deadlineOf, d journal.Deadline) {
+func (j *Journal) deadline(of named, d journal.Deadline) {
 	if d.Status != journal.Pending {
 		delete(j.deadlines, of)
 		return
 	}
 	if j.deadlines == nil {
-		j.deadlines = map[deadlineOf]journal.Deadline{}
+		j.deadlines = map[named]journal.Deadline{}
 	}
 	j.deadlines[of] = d
+}
+
+func (j *Journal) join(of named, rec *kgo.Record) {
+	_, _, status, since, ok := journal.ReadJoin(rec)
+	switch {
+	case ok && status == journal.JoinWaiting:
+		if j.joins == nil {
+			j.joins = map[named]time.Time{}
+		}
+		j.joins[of] = since
+		return
+	case !ok && rec.Value != nil:
+		j.Unreadable++
+	}
+	delete(j.joins, of)
+}
+
+// Joins are the steps that have heard some of the events that they join, the
+// oldest first.
+func (j *Journal) Joins() []Item {
+	var all []Item
+	for of, since := range j.joins {
+		all = append(all, Item{Target: Target{Kind: Join, Task: of.task, Key: of.key, Name: of.name, Began: since}, Since: since, Flow: of.key})
+	}
+	slices.SortFunc(all, older)
+	return all
 }
 
 // Stuck is what is stuck, the oldest first: the heads of queues on which attempts
@@ -147,10 +177,12 @@ func (j *Journal) Stuck(due time.Time) []Item {
 			})
 		}
 	}
-	slices.SortFunc(all, func(a, b Item) int {
-		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Task, b.Task), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(all, older)
 	return all
+}
+
+func older(a, b Item) int {
+	return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Task, b.Task), cmp.Compare(a.Name, b.Name))
 }
 
 // head is the first event of a queue, if its attempts have failed.

@@ -141,6 +141,35 @@ func TestDeadlinesThatArePassed(t *testing.T) {
 	}
 }
 
+// A join that waits is told of, and is not stuck.
+func TestJoinsThatWait(t *testing.T) {
+	var j Journal
+	a := newTask(t, 2, &j)
+	put := func(flow string, x journal.Join) {
+		x.Step = "ship"
+		c, err := a.s.PutJoin(flow, x, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.apply(c)
+	}
+	half := journal.Half{Event: journal.Event{Source: "/s", ID: "1", Type: "paid"}, Heard: start}
+	put("waits", journal.Join{Status: journal.JoinWaiting, Halves: []journal.Half{half}})
+	put("done", journal.Join{Status: journal.JoinWaiting, Halves: []journal.Half{half}})
+	put("done", journal.Join{Status: journal.JoinDone, Halves: []journal.Half{half}})
+	put("erased", journal.Join{Status: journal.JoinWaiting, Halves: []journal.Half{half}})
+	a.apply(a.s.Erase("erased")...)
+	expectStuck(t, &j)
+	all := j.Joins()
+	if len(all) != 1 || all[0].Kind != Join || all[0].Flow != "waits" || all[0].Name != "ship" || !all[0].Since.Equal(start) || all[0].Task != 2 || j.Unreadable != 0 {
+		t.Errorf("waiting are %+v, %d records were not read", all, j.Unreadable)
+	}
+	j.Apply(&kgo.Record{Partition: 2, Key: []byte("waits\x00join/ship"), Value: []byte{9}})
+	if j.Unreadable != 1 || len(j.Joins()) != 0 {
+		t.Errorf("what cannot be read is not told of")
+	}
+}
+
 // What names something is never the same for something else.
 func TestTargetsHaveNamesOfTheirOwn(t *testing.T) {
 	all := map[string]Target{}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,7 +32,7 @@ type stuckTarget struct {
 	Items []string `arg:"" optional:"" help:"What is stuck, as ls names it in its first column."`
 	Flow  []string `help:"What is stuck of the flow with this correlation id; may be repeated." placeholder:"ID" sep:"none"`
 	Step  []string `help:"What is stuck at the step, reaction or deadline of this name; may be repeated." placeholder:"NAME" sep:"none"`
-	Kind  []string `help:"What is stuck as step, undo or deadline; may be repeated." placeholder:"KIND" enum:"step,undo,deadline" sep:"none"`
+	Kind  []string `help:"What is stuck as step, undo or deadline; may be repeated. ls also knows join: steps that have heard some of the events that they join." placeholder:"KIND" enum:"step,undo,deadline,join" sep:"none"`
 }
 
 func (t *stuckTarget) selection() stuck.Selection {
@@ -114,6 +115,9 @@ func (a *stuckAct) Validate() error {
 	err := errors.Join(a.problems(), a.mistakes())
 	if a.All != a.selection().None() {
 		err = errors.Join(err, errors.New("name items, flows, steps or kinds, or give --all"))
+	}
+	if slices.Contains(a.Kind, string(operator.Join)) {
+		err = errors.Join(err, errors.New("--kind=join: a join waits for another event, and nothing can be done about it here; ls shows it"))
 	}
 	return err
 }

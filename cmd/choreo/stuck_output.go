@@ -65,8 +65,9 @@ func writeStuck(w io.Writer, output, journal string, f stuck.Found, limit int, n
 			Items      []shownItem `json:"items"`
 			Stuck      int         `json:"stuck"`
 			Waiting    int         `json:"waiting"`
+			Joins      int         `json:"joins"`
 			Unreadable int         `json:"unreadable"`
-		}{journal, all, len(f.Items), behind(f.Items), f.Unreadable})
+		}{journal, all, len(f.Items), behind(f.Items), f.Joins, f.Unreadable})
 	}
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -92,6 +93,9 @@ func writeStuck(w io.Writer, output, journal string, f stuck.Found, limit int, n
 	}
 	if more := len(f.Items) - len(shown); more > 0 {
 		fmt.Fprintf(&b, "and %d more; see --limit\n", more)
+	}
+	if f.Joins > 0 {
+		fmt.Fprintf(&b, "note: %d joins wait for another event; see --kind=join\n", f.Joins)
 	}
 	if f.Unreadable > 0 {
 		fmt.Fprintf(&b, "note: %d records cannot be read: they are damaged, or of a newer version than this tool\n", f.Unreadable)

@@ -261,7 +261,8 @@ func TestStuckMistakes(t *testing.T) {
 		{cluster.ListenAddrs()[0], 1, `there is no topic "till.journal"`, []string{"retry", "--service=till", "--reason=x", "--all"}},
 		{"", 2, "--service", []string{"ls"}},
 		{"", 2, "--limit=0", []string{"ls", "--service=till", "--limit=0"}},
-		{"", 2, "--kind", []string{"ls", "--service=till", "--kind=join"}},
+		{"", 2, "--kind", []string{"ls", "--service=till", "--kind=event"}},
+		{"", 2, "--kind=join: a join waits for another event", []string{"skip", "--service=till", "--reason=x", "--kind=join"}},
 		{"", 2, "or give --all", []string{"retry", "--service=till", "--reason=x"}},
 		{"", 2, "or give --all", []string{"skip", "--service=till", "--reason=x", "--all", "x"}},
 		{"", 2, "--reason", []string{"retry", "--service=till", "--all"}},
@@ -428,5 +429,30 @@ func TestFlowsAreErased(t *testing.T) {
 	}
 	if code, _, errs := verdict(t, "flow", "erase", "--service=till", "--reason=x", ""); code != exitUsage || !strings.Contains(errs, "a flow has no id") {
 		t.Errorf("without an id it ended with %d: %s", code, errs)
+	}
+}
+
+// A join that waits is no failure: it is counted, and shown on demand.
+func TestJoinsThatWaitAreShown(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "till.journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	t.Setenv("KAFKA_BROKERS", cluster.ListenAddrs()[0])
+	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "till.journal", Key: []byte("f\x00join/ship"), Value: []byte("\x01\x01\x01")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if text := stuckTool(t, 0, "ls", "--service=till"); text != "note: 1 joins wait for another event; see --kind=join\ntill.journal: 0 stuck, 0 events wait behind them\n" {
+		t.Errorf("ls says\n%s", text)
+	}
+	list := decoded[listSaid](t, stuckTool(t, 0, "ls", "--service=till", "--kind=join", "--output=json"))
+	if len(list.Items) != 1 || list.Items[0].Kind != operator.Join || list.Items[0].Flow != "f" || list.Items[0].Step != "ship" || list.Items[0].Age < 1e9 {
+		t.Errorf("joins are %+v", list)
 	}
 }

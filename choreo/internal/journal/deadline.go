@@ -196,13 +196,6 @@ func ReadDeadline(rec *kgo.Record) (flow string, d Deadline, ok bool) {
 	return string(rec.Key[:cut]), d, !r.bad
 }
 
-// DeadlineSlot reports whether a record is of a deadline, whatever its value.
-func DeadlineSlot(rec *kgo.Record) (flow, name string, ok bool) {
-	flow, slot, ok := cutKey(rec.Key)
-	name, is := strings.CutPrefix(slot, wordDeadline)
-	return flow, name, ok && is
-}
-
 func appendTime(b []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return append(b, 0)

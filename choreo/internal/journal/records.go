@@ -90,3 +90,15 @@ func bodyOf(rec *kgo.Record, key, name string, check func(*reader[[]byte])) ([]b
 	}
 	return body, nil
 }
+
+// DeadlineSlot reports whether a record is of a deadline, whatever its value.
+func DeadlineSlot(rec *kgo.Record) (flow, name string, ok bool) { return slotIn(rec, wordDeadline) }
+
+// JoinSlot reports whether a record is of a join, whatever its value.
+func JoinSlot(rec *kgo.Record) (flow, step string, ok bool) { return slotIn(rec, wordJoin) }
+
+func slotIn(rec *kgo.Record, word string) (flow, name string, ok bool) {
+	flow, slot, ok := cutKey(rec.Key)
+	name, is := strings.CutPrefix(slot, word)
+	return flow, name, ok && is
+}

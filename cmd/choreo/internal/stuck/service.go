@@ -63,6 +63,7 @@ func (s Selection) matches(i operator.Item) bool {
 // Found is what is stuck.
 type Found struct {
 	Items      []operator.Item // that are meant, the oldest first
+	Joins      int             // that wait for another event
 	Unreadable int             // records that this version cannot read
 }
 
@@ -82,7 +83,13 @@ func (s *Service) Look(ctx context.Context, which Selection) (Found, error) {
 		return Found{}, err
 	}
 	f := Found{Unreadable: j.Unreadable}
-	for _, i := range j.Stuck(time.Now().Add(-late)) {
+	joins := j.Joins()
+	f.Joins = len(joins)
+	all := j.Stuck(time.Now().Add(-late))
+	if slices.Contains(which.Kinds, string(operator.Join)) {
+		all = append(all, joins...)
+	}
+	for _, i := range all {
 		if which.matches(i) {
 			f.Items = append(f.Items, i)
 		}
