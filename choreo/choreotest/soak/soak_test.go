@@ -5,6 +5,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	mrand "math/rand/v2"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest"
+	"github.com/choreography-go/choreography/choreo/operator"
 )
 
 // TestSoak lets everything happen: events are published twice and in another
@@ -80,6 +82,7 @@ func (s *speech) begin(w *choreotest.World, flow string) error {
 	var seed [8]byte
 	_, _ = rand.Read(seed[:]) // the run's
 	r := mrand.New(mrand.NewPCG(binary.LittleEndian.Uint64(seed[:]), 1))
+	impatient := mrand.New(mrand.NewPCG(binary.LittleEndian.Uint64(seed[:]), 2))
 	if err := w.Publish("front", flow, begun.New(item{Flow: flow})); err != nil {
 		return err
 	}
@@ -103,6 +106,31 @@ func (s *speech) begin(w *choreotest.World, flow string) error {
 		s.mu.Unlock()
 		if err := w.Sleep(time.Duration(r.Int64N(int64(3 * time.Second)))); err != nil {
 			return err
+		}
+		if impatient.IntN(3) == 0 {
+			if err := retry(w, flow, i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// retry asks for the next attempt at all that is stuck of a flow, twice, which
+// changes nothing of what is said.
+func retry(w *choreotest.World, flow string, n int) error {
+	for _, s := range services() {
+		service := s.New().Name()
+		for k, i := range w.Stuck(service) {
+			if i.Flow != flow {
+				continue
+			}
+			for _, by := range []string{"ann", "bob"} {
+				c := operator.Command{ID: fmt.Sprint(flow, " ", n, " ", service, " ", k, " ", by), Do: operator.Retry, Target: i.Target, By: by, Why: "cannot wait"}
+				if err := w.Tell(service, c); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
