@@ -325,7 +325,7 @@ func (e *engine) dispatch(b *batch) {
 // So many runs, and bytes of their records, are allocated together. All of them
 // live as long as any does.
 const (
-	runsAtOnce  = 15 // fill a size class of the allocator
+	runsAtOnce  = 16 // fill a size class of the allocator
 	bytesAtOnce = 4096
 )
 
