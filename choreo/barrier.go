@@ -249,6 +249,7 @@ func (s *stepTrigger) handle(r *run) verdict {
 		}
 		r.e.stuck.remove(r)
 		r.undoing, r.attempt, r.began = r.undoing[1:], 0, time.Time{}
+		r.gotOn()
 	}
 	return s.answer(r)
 }

@@ -35,6 +35,7 @@ type directive struct {
 
 	obeyed bool // what is left is to work the queue off
 	taken  bool // the handler has taken it
+	moved  bool // what was stuck is done
 	// payload is what is to be said, nil for nothing.
 	payload any
 	tried   journal.Retry // as it was stuck
@@ -98,7 +99,7 @@ func (d *directive) resume() error {
 		return errNotParked
 	case p.Seq != d.Seq:
 		return errOtherEvent
-	case t.Attempts == 0 || t.Began.UnixMilli() != d.Began.UnixMilli() || (d.Kind == operator.Undo) != t.Undo:
+	case p.At == "" || t.Began.UnixMilli() != d.Began.UnixMilli() || (d.Kind == operator.Undo) != t.Undo:
 		return errMovedOn
 	}
 	h, probe := d.standing(p)
@@ -109,7 +110,7 @@ func (d *directive) resume() error {
 		return errMovedOn
 	}
 	if d.Do == operator.Resolve {
-		if err := d.resolvable(h, probe, t); err != nil {
+		if err := d.resolvable(h, probe); err != nil {
 			return err
 		}
 	}
@@ -144,10 +145,10 @@ func (d *directive) standing(p journal.Parked) (handler, *run) {
 }
 
 // resolvable reads the payload of what is to be said, or says why it cannot be.
-func (d *directive) resolvable(h handler, probe *run, t journal.Retry) error {
+func (d *directive) resolvable(h handler, probe *run) error {
 	switch s := h.(type) {
 	case *stepRun:
-		if t.Undo { // it was cancelled before
+		if _, cancelled := probe.store().Cancelled(probe.flow, s.step); cancelled { // only what came of attempts is to be found out
 			return d.silent(s.step)
 		}
 		if d.Data == nil {
@@ -265,6 +266,13 @@ func (r *run) takes() *directive {
 	return d
 }
 
+// gotOn notes that what the run was stuck at is done, though not all of its work.
+func (r *run) gotOn() {
+	if r.told != nil {
+		r.told.moved = true
+	}
+}
+
 // givenUpError is why there is no further attempt: a person has said so.
 type givenUpError struct{ by, why, last string }
 
@@ -356,7 +364,7 @@ func (d *directive) report(r *run) *kgo.Record {
 		a.Said = append(a.Said, string(view.Type()))
 	}
 	a.Outcome = operator.Done
-	if r.parked && r.next == 0 && r.began.Equal(d.in.owned.clock.local(d.tried.Began)) {
+	if r.parked && r.next == 0 && !d.moved {
 		a.Outcome, a.Error = operator.Failed, d.e.errorText(r.failed.err)
 	}
 	return d.audited()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -294,6 +295,43 @@ func TestAStuckUnknownOfACancelledStepIsSkipped(t *testing.T) {
 	expectAudit(t, s.Tell(asked(operator.Skip, i, "")), "skip done")
 	s.ExpectNothingMore("f")
 	expectCalls(t, w, "unknown a")
+}
+
+// While a breaker is open, what waits for its provider is stuck, tried or not; a
+// retry does not pass it, a skip does.
+func TestWhatWaitsForAProviderIsRetriedSkippedOrResolved(t *testing.T) {
+	l := &line{down: true}
+	w := &worker{}
+	step := l.calling(choreo.Breaker{Failures: 1, Open: time.Hour})
+	step.Retry = choreo.Retry{Attempts: 100, InPlace: 1, First: time.Millisecond, Max: time.Minute}
+	step.Compensate = choreo.Undo(w.Undo, jobUndone, calledOff).Unknown(w.Unknown)
+	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2), step), choreotest.With(func(c *choreo.Config) { c.Logger = slog.New(slog.DiscardHandler) }))
+	s.Publish("opens", jobGiven.New(job{"opens", "a"}))
+	s.ExpectStuck("opens", "work")
+	for _, f := range []string{"f", "g"} {
+		s.Publish(f, jobGiven.New(job{f, "a"}))
+	}
+	i := s.ExpectStuck("f", "work")
+	if i.Kind != operator.Step || i.Attempts != 0 || time.Since(i.Since) > time.Minute {
+		t.Errorf("stuck is %+v", i)
+	}
+	for range 2 {
+		a := s.Tell(asked(operator.Retry, i, ""))
+		if expectAudit(t, a, "retry failed"); !strings.Contains(a.Error, "its breaker is not closed") {
+			t.Errorf("it says %q", a.Error)
+		}
+	}
+	i = s.ExpectStuck("f", "work")
+	expectAudit(t, s.Tell(asked(operator.Skip, i, "")), "skip done test.job.givenup")
+	s.Expect("f", jobGivenUp.New(note{"f", "gave up"}))
+	expectAudit(t, s.Tell(asked(operator.Skip, i, "")), "skip refused")
+	expectAudit(t, s.Tell(asked(operator.Resolve, s.ExpectStuck("g", "work"), `{"ID":"g","By":"hand"}`)), "resolve done test.job.done")
+	s.Expect("g", jobDone.New(work{"g", "hand"}))
+	if left := s.Stuck(); len(left) != 1 || left[0].Flow != "opens" {
+		t.Errorf("stuck are %+v", left)
+	}
+	expectAudit(t, s.Tell(asked(operator.Skip, s.ExpectStuck("opens", "work"), "")), "skip done test.job.givenup")
+	s.ExpectNothingMore("g")
 }
 
 // A step that joins events stands at the last of them.

@@ -10,6 +10,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
+	"github.com/choreography-go/choreography/choreo/operator"
 )
 
 // An event whose attempts fail is parked: it goes into a queue in the journal,
@@ -192,6 +193,10 @@ func (r *run) park(h handler, wait time.Duration) bool {
 		return false
 	}
 	if f.door != nil && r.asParked(h) && !f.tried {
+		if r.told != nil {
+			r.told.answer(operator.Failed, f.err)
+			r.told = nil
+		}
 		return true
 	}
 	most := r.e.cfg.MaxParkedPerTask

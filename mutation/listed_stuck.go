@@ -28,7 +28,7 @@ var stuckMutants = []Mutant{
 	},
 	{
 		Name: "a command does not look at when the attempts began", File: directiveFile,
-		Old: "t.Began.UnixMilli() != d.Began.UnixMilli() || ", New: "",
+		Old: "t.Began.UnixMilli() != d.Began.UnixMilli() || (d", New: "(d",
 		Breaks: "a command is for what it names alone", By: told,
 	},
 	{
@@ -127,13 +127,13 @@ var stuckMutants = []Mutant{
 		Breaks: "every command is accounted for", By: operators,
 	},
 	{
-		Name: "what is only due is taken for stuck", File: operatorFile,
-		Old: "!is || q.tried.Attempts == 0", New: "!is",
+		Name: "what waits behind nothing is taken for stuck", File: operatorFile,
+		Old: `!found || e.at == ""`, New: `!found`,
 		Breaks: "stuck is what fails", By: operators,
 	},
 	{
 		Name: "an event behind another is taken for the head", File: operatorFile,
-		Old: "if other < seq {", New: "if false {",
+		Old: "!found || other < seq {", New: "!found || other > seq {",
 		Breaks: "what is listed is what is tried", By: operators,
 	},
 	{

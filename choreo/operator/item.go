@@ -28,7 +28,7 @@ var Kinds = []Kind{Step, Undo, Deadline}
 type Item struct {
 	Target
 	Since    time.Time // the first attempt that failed; of a deadline, when it was due
-	Attempts int       // 0: not known, of deadlines
+	Attempts int       // 0: not known, of deadlines; of others, none was made, because their provider is away
 	Next     time.Time // when the next attempt is due; zero: not known
 	Error    string    // of the last attempt; "": not known
 	Waiting  int       // events that wait behind it
@@ -45,7 +45,7 @@ type Target struct {
 	Key   string    // under which the scheduler orders it: the flow, but for reactions to other keys
 	Name  string    // of the step, reaction or deadline
 	Seq   uint64    // the event's place in the queue of its key; 0 for deadlines
-	Began time.Time // the first attempt at what fails; of a deadline, when it was set. To the millisecond
+	Began time.Time // the first attempt at what fails, zero if there was none; of a deadline, when it was set. To the millisecond
 }
 
 // Hash names the target in a few characters, for people.

@@ -40,7 +40,10 @@ type queue struct {
 	tried  *journal.Retry
 }
 
-type event struct{ at, flow, typ, source, id string }
+type event struct {
+	at, flow, typ, source, id string
+	since                     time.Time // when it was parked there
+}
 
 // maxText bounds what is kept of an attribute, in bytes.
 const maxText = 512
@@ -51,7 +54,7 @@ func (j *Journal) Apply(rec *kgo.Record) {
 		return
 	}
 	if key, seq, p, ok, err := journal.ReadParked(rec); ok {
-		j.parked(place{rec.Partition, key}, seq, p, err)
+		j.parked(place{rec.Partition, key}, seq, p, rec.Timestamp, err)
 		return
 	}
 	if key, t, ok, err := journal.ReadRetry(rec); ok {
@@ -70,7 +73,7 @@ func (j *Journal) Apply(rec *kgo.Record) {
 	}
 }
 
-func (j *Journal) parked(at place, seq uint64, p *journal.Parked, err error) {
+func (j *Journal) parked(at place, seq uint64, p *journal.Parked, since time.Time, err error) {
 	if err != nil {
 		j.Unreadable++
 	}
@@ -81,7 +84,7 @@ func (j *Journal) parked(at place, seq uint64, p *journal.Parked, err error) {
 		}
 		return
 	}
-	e := event{at: p.At}
+	e := event{at: p.At, since: since}
 	var ev cloudevent.Event
 	view := cloudevent.ViewOf(p.Record)
 	if view.Read(&ev) == nil {
@@ -160,8 +163,9 @@ func (j *Journal) Joins() []Item {
 	return all
 }
 
-// Stuck is what is stuck, the oldest first: the heads of queues on which attempts
-// have failed, and the deadlines that were due before a time.
+// Stuck is what is stuck, the oldest first: the heads of queues that stand at a
+// handler, because attempts have failed or its provider is not to be asked now,
+// and the deadlines that were due before a time.
 func (j *Journal) Stuck(due time.Time) []Item {
 	var all []Item
 	for at, q := range j.queues {
@@ -185,28 +189,28 @@ func older(a, b Item) int {
 	return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Task, b.Task), cmp.Compare(a.Name, b.Name))
 }
 
-// head is the first event of a queue, if its attempts have failed.
+// head is the first event of a queue, if it stands at a handler.
 func (q *queue) head(at place) (Item, bool) {
-	if q.tried == nil || len(q.events) == 0 {
-		return Item{}, false
-	}
-	seq := q.tried.Seq
-	e, is := q.events[seq]
-	if !is || q.tried.Attempts == 0 {
-		return Item{}, false
-	}
+	var seq uint64
+	found := false
 	for other := range q.events {
-		if other < seq { // it has come before what is tried, and is due
-			return Item{}, false
+		if !found || other < seq {
+			seq, found = other, true
 		}
 	}
-	i := Item{
-		Target: Target{Kind: Step, Task: at.task, Key: at.key, Name: e.at, Seq: seq, Began: q.tried.Began},
-		Since:  q.tried.Began, Attempts: int(q.tried.Attempts), Next: q.tried.Next, Error: q.tried.Error, Waiting: len(q.events) - 1,
-		Flow: e.flow, Type: e.typ, Source: e.source, ID: e.id,
+	e := q.events[seq]
+	if !found || e.at == "" {
+		return Item{}, false
 	}
-	if q.tried.Undo {
-		i.Kind = Undo
+	i := Item{
+		Target: Target{Kind: Step, Task: at.task, Key: at.key, Name: e.at, Seq: seq},
+		Since:  e.since, Waiting: len(q.events) - 1, Flow: e.flow, Type: e.typ, Source: e.source, ID: e.id,
+	}
+	if t := q.tried; t != nil && t.Seq == seq {
+		i.Began, i.Since, i.Attempts, i.Next, i.Error = t.Began, t.Began, int(t.Attempts), t.Next, t.Error
+		if t.Undo {
+			i.Kind = Undo
+		}
 	}
 	if i.Flow == "" {
 		i.Flow = at.key
