@@ -219,7 +219,7 @@ func (p *plan) validateRetry(kind, name string, x policy) {
 	}
 	if r.Over > p.retain.Flow && r.Over <= longestWait {
 		p.mistake("%s %q: Retry.Over is %v, longer than Retention.Flow, %v: "+outlives, kind, name, r.Over, p.retain.Flow)
-	} else if waits := full.waits(); r.Over == 0 && waits > p.retain.Flow {
+	} else if waits := full.waits(); r.Over == 0 && waits > p.retain.Flow && (x.limits == nil || x.limits.breaker.Failures == 0) { // a breaker adds attempts
 		p.mistake("%s %q: the %d waits of Retry take up to %v, longer than Retention.Flow, %v: "+outlives+", fewer Retry.Attempts, or Retry.Over",
 			kind, name, full.Attempts-1, waits, p.retain.Flow)
 	}
