@@ -29,6 +29,7 @@ type place struct {
 	seq   uint64   // 0: it is not from the queue, and will go before all others
 	done  []string // handlers that were through with it before
 	alone bool     // for one handler only
+	ahead bool     // it was in the queue, and goes before all others: it is not tried in place
 	at    string   // the handler at which it stands, as the queue has it
 	reply bool     // run.answered, as the queue has it
 }
@@ -189,7 +190,7 @@ func (r *run) hold() {
 // attempt. It returns false if the next attempt is to be awaited in place.
 func (r *run) park(h handler, wait time.Duration) bool {
 	f, o := r.failed, r.in.owned
-	if f == nil || !r.resumed() && f.inPlace {
+	if f == nil || f.inPlace && !r.resumed() && (r.place == nil || !r.place.ahead) {
 		return false
 	}
 	if f.door != nil && r.asParked(h) && !f.tried {
@@ -247,6 +248,9 @@ func (r *run) park(h handler, wait time.Duration) bool {
 	}
 	r.e.stuck.remove(r)
 	r.putOff()
+	if r.overtakenBy(p) {
+		r.e.sched.Submit(r.schedKey(), &resumption{r.e, o, strings.Clone(r.key)})
+	}
 	if f.door != nil {
 		f.door.park(r.schedKey())
 	} else {
@@ -333,6 +337,10 @@ func (e *engine) resume(o *owned, key string) time.Duration {
 	if !ok {
 		return sched.Done
 	}
+	if r := e.queuedOvertaking(o, key, p); r != nil {
+		r.Run()
+		return 0
+	}
 	if wait := o.until(key, t.Next); wait > 0 {
 		return wait
 	}
@@ -342,6 +350,58 @@ func (e *engine) resume(o *owned, key string) time.Duration {
 		return sched.Done
 	}
 	return 0
+}
+
+// queuedOvertaking is the run of a compensation that was queued before the attempts
+// of its step began to fail, at which the head stands: it goes before them, for that
+// step alone. It is nil if there is none.
+func (e *engine) queuedOvertaking(o *owned, key string, head journal.Parked) *run {
+	if head.At == "" || head.Alone || o.store.Waiting(key) < 2 {
+		return nil
+	}
+	for _, p := range o.store.Queue(key)[1:] {
+		if p.At != "" || p.Alone || slices.Contains(p.Done, head.At) || e.isReplay(p.Record) {
+			continue
+		}
+		r := e.resumed(o, key, p, journal.Retry{})
+		h := r.overtaking()
+		if h == nil || h.name() != head.At {
+			continue
+		}
+		p.Done = append(slices.Clone(p.Done), head.At)
+		c, err := o.store.Park(key, p, r.now())
+		if err != nil {
+			return nil // it keeps its place
+		}
+		r.changes = append(r.changes, c)
+		r.place = &place{alone: true, ahead: true}
+		r.hears = &hearing{event: r.hears.event, handlers: []handler{h}, stateful: true}
+		return r
+	}
+	return nil
+}
+
+// overtakenBy reports whether a compensation of the step at which an event was just
+// parked waits behind it.
+func (r *run) overtakenBy(p journal.Parked) bool {
+	if p.Alone || r.store().Waiting(r.key) < 2 {
+		return false
+	}
+	return slices.ContainsFunc(r.store().Queue(r.key)[1:], func(later journal.Parked) bool {
+		if later.At != "" || later.Alone || slices.Contains(later.Done, p.At) || r.e.isReplay(later.Record) {
+			return false
+		}
+		var ev cloudevent.Event
+		view := cloudevent.ViewOf(later.Record)
+		h := r.e.plan.hears[string(view.Type())]
+		if view.Mode() != cloudevent.Binary && view.Read(&ev) == nil {
+			h = r.e.plan.hears[ev.Type]
+		}
+		return h != nil && slices.ContainsFunc(h.handlers, func(x handler) bool {
+			t, ok := x.(*stepTrigger)
+			return ok && t.step == p.At && t.overtakes(r)
+		})
+	})
 }
 
 // recall puts the queues of a restored journal on the agenda. The wall clock of

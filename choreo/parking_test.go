@@ -449,6 +449,35 @@ func TestBarrierCase4(t *testing.T) {
 	}
 }
 
+// The compensation waits behind another handler's failure when the attempts of its
+// step begin to fail: it overtakes them all the same, and the first one is answered.
+func TestBarrierCase4OfWhatWasQueuedBefore(t *testing.T) {
+	w := &worker{fail: map[string]int{"echo": 1 << 30, "a": 1 << 30}}
+	reg := prometheus.NewRegistry()
+	step := w.step()
+	parks(&step)
+	step.Retry.First, step.Retry.Max = time.Hour, time.Hour // it does not wait for the next attempt
+	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2),
+		choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
+			if w.fails("echo") {
+				return nil, errNotYet
+			}
+			return nil, nil
+		}}, step), choreotest.With(func(c *choreo.Config) {
+		c.Registerer = reg
+		c.Logger = slog.New(slog.DiscardHandler)
+	}))
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	awaitGauge(t, reg, "choreo_parked_events", "echo", 1)
+	s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+	s.Publish("f", calledOff.New(calloff{"f", "snow"}))
+	awaitGauge(t, reg, "choreo_parked_events", "", 2)
+	w.heal("echo")
+	s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
+	s.ExpectNothingMore("f")
+	expectOnce(t, w, "do a", "unknown a")
+}
+
 // Runs of the step that were made before are undone with what is parked, the
 // newest first.
 func TestBarrierCase4UndoesEarlierRunsToo(t *testing.T) {

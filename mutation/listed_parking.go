@@ -13,13 +13,18 @@ func journalled(run string) []Tests { return []Tests{{"choreo/internal/journal",
 
 var parkingMutants = []Mutant{
 	{
+		Name: "a compensation that was queued waits behind the attempts", File: parkingFile,
+		Old: `if r := e.queuedOvertaking(o, key, p); r != nil {`, New: `if r := e.queuedOvertaking(o, key, p); r != nil && p.At == "" {`,
+		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime("TestBarrierCase4"),
+	},
+	{
 		Name: "an event passes those that are parked before it", File: parkingFile,
 		Old: `!r.hears.passes && r.store().Waiting(r.key) > 0`, New: `!r.hears.passes && false`,
 		Breaks: "the order of a key is kept", By: runtime(parkingTests),
 	},
 	{
 		Name: "an event is never parked", File: parkingFile,
-		Old: `if f == nil || !r.resumed() && f.inPlace {`, New: `if !r.resumed() {`,
+		Old: `if f == nil || f.inPlace && !r.resumed() && (r.place == nil || !r.place.ahead) {`, New: `if !r.resumed() {`,
 		Breaks: "a failing flow delays no other", By: runtime(parkingTests),
 	},
 	{
