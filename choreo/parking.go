@@ -11,6 +11,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/operator"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // An event whose attempts fail is parked: it goes into a queue in the journal,
@@ -248,7 +249,7 @@ func (r *run) park(h handler, wait time.Duration) bool {
 	}
 	r.e.stuck.remove(r)
 	r.putOff()
-	if r.overtakenBy(p) {
+	if _, overtaking := r.e.promotable(o, r.key, p); overtaking != nil {
 		r.e.sched.Submit(r.schedKey(), &resumption{r.e, o, strings.Clone(r.key)})
 	}
 	if f.door != nil {
@@ -337,7 +338,7 @@ func (e *engine) resume(o *owned, key string) time.Duration {
 	if !ok {
 		return sched.Done
 	}
-	if r := e.queuedOvertaking(o, key, p); r != nil {
+	if r := e.promote(o, key, p); r != nil {
 		r.Run()
 		return 0
 	}
@@ -352,56 +353,49 @@ func (e *engine) resume(o *owned, key string) time.Duration {
 	return 0
 }
 
-// queuedOvertaking is the run of a compensation that was queued before the attempts
-// of its step began to fail, at which the head stands: it goes before them, for that
-// step alone. It is nil if there is none.
-func (e *engine) queuedOvertaking(o *owned, key string, head journal.Parked) *run {
-	if head.At == "" || head.Alone || o.store.Waiting(key) < 2 {
+// promote lets a compensation that was queued go before the attempts of its step, at
+// which the head of the queue stands, for that step alone. It is nil if there is none.
+func (e *engine) promote(o *owned, key string, head journal.Parked) *run {
+	p, r := e.promotable(o, key, head)
+	if r == nil {
 		return nil
 	}
+	p.Done = append(slices.Clone(p.Done), head.At)
+	c, err := o.store.Park(key, p, r.now())
+	if err != nil {
+		return nil // it keeps its place
+	}
+	r.changes = append(r.changes, c)
+	r.place = &place{alone: true, ahead: true}
+	r.hears = &hearing{event: r.hears.event, handlers: []handler{r.overtaking()}, stateful: true}
+	return r
+}
+
+// promotable is the first compensation that was queued before the attempts of its
+// step, at which the head of the queue stands, began to fail, and a run of it.
+func (e *engine) promotable(o *owned, key string, head journal.Parked) (journal.Parked, *run) {
+	s := e.plan.stepOf(head.At)
+	if s == nil || len(s.triggers) == 0 || head.Alone || o.store.Waiting(key) < 2 {
+		return journal.Parked{}, nil
+	}
 	for _, p := range o.store.Queue(key)[1:] {
-		if p.At != "" || p.Alone || slices.Contains(p.Done, head.At) || e.isReplay(p.Record) {
+		switch {
+		case p.At != "", p.Alone, slices.Contains(p.Done, s.step), e.isReplay(p.Record), e.unsayable(p.Record) != nil, !s.isTriggeredBy(p.Record):
 			continue
 		}
 		r := e.resumed(o, key, p, journal.Retry{})
-		h := r.overtaking()
-		if h == nil || h.name() != head.At {
-			continue
+		if h := r.overtaking(); h != nil && h.name() == s.step {
+			return p, r
 		}
-		p.Done = append(slices.Clone(p.Done), head.At)
-		c, err := o.store.Park(key, p, r.now())
-		if err != nil {
-			return nil // it keeps its place
-		}
-		r.changes = append(r.changes, c)
-		r.place = &place{alone: true, ahead: true}
-		r.hears = &hearing{event: r.hears.event, handlers: []handler{h}, stateful: true}
-		return r
 	}
-	return nil
+	return journal.Parked{}, nil
 }
 
-// overtakenBy reports whether a compensation of the step at which an event was just
-// parked waits behind it.
-func (r *run) overtakenBy(p journal.Parked) bool {
-	if p.Alone || r.store().Waiting(r.key) < 2 {
-		return false
-	}
-	return slices.ContainsFunc(r.store().Queue(r.key)[1:], func(later journal.Parked) bool {
-		if later.At != "" || later.Alone || slices.Contains(later.Done, p.At) || r.e.isReplay(later.Record) {
-			return false
-		}
-		var ev cloudevent.Event
-		view := cloudevent.ViewOf(later.Record)
-		h := r.e.plan.hears[string(view.Type())]
-		if view.Mode() != cloudevent.Binary && view.Read(&ev) == nil {
-			h = r.e.plan.hears[ev.Type]
-		}
-		return h != nil && slices.ContainsFunc(h.handlers, func(x handler) bool {
-			t, ok := x.(*stepTrigger)
-			return ok && t.step == p.At && t.overtakes(r)
-		})
-	})
+// isTriggeredBy reports whether an event compensates the step.
+func (s *stepPlan) isTriggeredBy(rec *kgo.Record) bool {
+	var ev cloudevent.Event
+	view := cloudevent.ViewOf(rec)
+	return view.Read(&ev) == nil && slices.ContainsFunc(s.triggers, func(t triggerPlan) bool { return t.on.Type == ev.Type })
 }
 
 // recall puts the queues of a restored journal on the agenda. The wall clock of

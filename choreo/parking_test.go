@@ -450,32 +450,43 @@ func TestBarrierCase4(t *testing.T) {
 }
 
 // The compensation waits behind another handler's failure when the attempts of its
-// step begin to fail: it overtakes them all the same, and the first one is answered.
+// step begin to fail: it overtakes them all the same, and the first one is answered,
+// also if it fails itself.
 func TestBarrierCase4OfWhatWasQueuedBefore(t *testing.T) {
-	w := &worker{fail: map[string]int{"echo": 1 << 30, "a": 1 << 30}}
-	reg := prometheus.NewRegistry()
-	step := w.step()
-	parks(&step)
-	step.Retry.First, step.Retry.Max = time.Hour, time.Hour // it does not wait for the next attempt
-	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2),
-		choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
-			if w.fails("echo") {
-				return nil, errNotYet
-			}
-			return nil, nil
-		}}, step), choreotest.With(func(c *choreo.Config) {
-		c.Registerer = reg
-		c.Logger = slog.New(slog.DiscardHandler)
-	}))
-	s.Publish("f", jobGiven.New(job{"f", "a"}))
-	awaitGauge(t, reg, "choreo_parked_events", "echo", 1)
-	s.Publish("f", calledOff.New(calloff{"f", "rain"}))
-	s.Publish("f", calledOff.New(calloff{"f", "snow"}))
-	awaitGauge(t, reg, "choreo_parked_events", "", 2)
-	w.heal("echo")
-	s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
-	s.ExpectNothingMore("f")
-	expectOnce(t, w, "do a", "unknown a")
+	for name, c := range map[string]struct {
+		retry choreo.Retry
+		fails int // attempts of the compensation
+	}{
+		"at once":                 {retry: choreo.Retry{First: time.Hour, Max: time.Hour, Attempts: 20}}, // nobody waits for the next one
+		"as often as it needs to": {retry: soon, fails: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &worker{fail: map[string]int{"echo": 1 << 30, "a": 1 << 30, "unknown a": c.fails}}
+			reg := prometheus.NewRegistry()
+			step := w.step()
+			step.Retry = c.retry
+			s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2),
+				choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
+					if w.fails("echo") {
+						return nil, errNotYet
+					}
+					return nil, nil
+				}}, step), choreotest.With(func(c *choreo.Config) {
+				c.Registerer = reg
+				c.Logger = slog.New(slog.DiscardHandler)
+			}))
+			s.Publish("f", jobGiven.New(job{"f", "a"}))
+			awaitGauge(t, reg, "choreo_parked_events", "echo", 1)
+			s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+			s.Publish("f", calledOff.New(calloff{"f", "snow"}))
+			awaitGauge(t, reg, "choreo_parked_events", "", 2)
+			w.heal("echo")
+			s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
+			s.ExpectNothingMore("f")
+			expectOnce(t, w, "do a", "unknown a")
+			awaitGauge(t, reg, "choreo_parked_events", "", 0)
+		})
+	}
 }
 
 // Runs of the step that were made before are undone with what is parked, the

@@ -14,7 +14,7 @@ func journalled(run string) []Tests { return []Tests{{"choreo/internal/journal",
 var parkingMutants = []Mutant{
 	{
 		Name: "a compensation that was queued waits behind the attempts", File: parkingFile,
-		Old: `if r := e.queuedOvertaking(o, key, p); r != nil {`, New: `if r := e.queuedOvertaking(o, key, p); r != nil && p.At == "" {`,
+		Old: `if r := e.promote(o, key, p); r != nil {`, New: `if r := e.promote(o, key, p); r != nil && p.At == "" {`,
 		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime("TestBarrierCase4"),
 	},
 	{
