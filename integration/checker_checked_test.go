@@ -47,7 +47,7 @@ func TestCheckerFindsWhatIsWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := history()
 			c.spoil(h)
-			got := strings.Join((&reader{said: h}).problems(jobs, nil), "\n")
+			got := strings.Join((&reader{said: h}).problems(jobs, expectations(jobs, nil)), "\n")
 			if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 				t.Errorf("found %q, want %q", got, c.want)
 			}

@@ -45,7 +45,7 @@ type said struct {
 func newReader(w *world) *reader {
 	w.t.Helper()
 	var topics []string
-	for _, t := range []string{topicDone, topicShipped, topicFailures, topicMisfits, topicRefunds, topicAudits, "work.dlq", "ship.dlq", "keep.dlq"} {
+	for _, t := range []string{topicDone, topicShipped, topicFailures, topicMisfits, topicRefunds, topicAudits, topicLapses, "work.dlq", "ship.dlq", "keep.dlq", "clerk.dlq"} {
 		topics = append(topics, w.topic(t))
 	}
 	there, err := w.admin.ListTopics(timeout(w.t, 30*time.Second), topics...)
@@ -212,7 +212,7 @@ func (r *reader) readAll(within time.Duration) {
 	}
 }
 
-// expectation is what must have been said, by topic.
+// expectations are what work and ship must have said, by topic.
 func expectations(jobs, extras []fed) map[string][]fed {
 	want := map[string][]fed{}
 	failing := map[string]bool{}
@@ -244,7 +244,7 @@ func expectations(jobs, extras []fed) map[string][]fed {
 func (w *world) settle(limit time.Duration) {
 	w.t.Helper()
 	jobs, extras := w.feeder.all()
-	want := expectations(jobs, extras)
+	want := w.expects(jobs, extras)
 	began := time.Now()
 	until := began.Add(limit)
 	for topic, all := range want {
@@ -275,7 +275,7 @@ func (w *world) check(limit time.Duration) {
 	w.t.Helper()
 	w.settle(limit)
 	jobs, extras := w.feeder.all()
-	problems := w.reader.problems(jobs, extras)
+	problems := w.reader.problems(append(jobs, extras...), w.expects(jobs, extras))
 	w.t.Logf("%d jobs, %d events read", len(jobs), w.reader.total())
 	if len(problems) == 0 {
 		return
@@ -295,14 +295,16 @@ func (r *reader) total() int {
 	return n
 }
 
-func (r *reader) problems(jobs, extras []fed) []string {
+// problems are what is wrong with what was said after what was fed, if that is wanted
+// and nothing else.
+func (r *reader) problems(fed []fed, want map[string][]fed) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []string
 	wrong := func(format string, a ...any) { all = append(all, fmt.Sprintf(format, a...)) }
 
 	ids := map[string]string{} // flow by id
-	for _, j := range append(jobs, extras...) {
+	for _, j := range fed {
 		ids[j.id] = j.Flow
 	}
 	for topic, events := range r.said {
@@ -321,7 +323,7 @@ func (r *reader) problems(jobs, extras []fed) []string {
 			ids[e.id] = e.flow
 		}
 	}
-	for topic, want := range expectations(jobs, extras) {
+	for topic, want := range want {
 		left := map[string]int{}
 		for _, j := range want {
 			left[fmt.Sprintf("%s/%d", j.Flow, j.N)]++

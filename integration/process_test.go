@@ -233,6 +233,9 @@ func (p *process) metric(name string, labels ...string) float64 {
 	return v
 }
 
+// errNoSeries says that a metric has no value, or none with such labels.
+var errNoSeries = errors.New("no such series")
+
 func (p *process) readMetric(name string, labels ...string) (float64, error) {
 	status, body, err := p.get("/metrics")
 	if err != nil {
@@ -255,7 +258,7 @@ func (p *process) readMetric(name string, labels ...string) (float64, error) {
 		sum, found = sum+v, true
 	}
 	if !found {
-		return 0, errors.New("no such series")
+		return 0, errNoSeries
 	}
 	return sum, nil
 }

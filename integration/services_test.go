@@ -58,6 +58,7 @@ const (
 	topicRefunds  = "refunds"
 	topicExtras   = "extras"
 	topicAudits   = "audits"
+	topicLapses   = "lapses"
 )
 
 const (
@@ -80,6 +81,7 @@ var (
 	refunded = choreo.Event[effect]{Type: "integration.refunded.v1", Topic: topicRefunds}
 	extras   = choreo.Event[job]{Type: typeExtra, Topic: topicExtras}
 	audited  = choreo.Event[effect]{Type: "integration.audited.v1", Topic: topicAudits}
+	lapsed   = choreo.Event[effect]{Type: "integration.lapsed.v1", Topic: topicLapses}
 )
 
 var misfits = choreo.Topic{Name: topicMisfits, Partitions: misfitPartitions}
@@ -99,6 +101,8 @@ var services = map[string]func() *choreo.Service{
 	"ship": ship,
 	// keep remembers one run of each flow, and nothing else.
 	"keep": func() *choreo.Service { return choreo.NewService("keep", choreo.Tasks(tasks), doStep()) },
+	// clerk has a provider that is not always there.
+	"clerk": clerk,
 }
 
 func work() *choreo.Service {

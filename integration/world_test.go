@@ -33,6 +33,7 @@ type world struct {
 	admin   *kadm.Client
 	feeder  *feeder
 	reader  *reader
+	expects func(jobs, extras []fed) map[string][]fed // what must have been said, by topic
 
 	mu        sync.Mutex
 	processes []*process
@@ -57,7 +58,7 @@ func newSilentWorld(t *testing.T, c *cluster, names ...string) *world {
 	dir := t.ArtifactDir()
 	w := &world{
 		t: t, cluster: c, prefix: "it" + hex.EncodeToString(b) + ".", dir: dir, notes: filepath.Join(dir, "notes"),
-		session: 6 * time.Second, addresses: map[string]string{},
+		session: 6 * time.Second, addresses: map[string]string{}, expects: expectations,
 	}
 	var err error
 	if w.client, err = kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.MetadataMinAge(50*time.Millisecond)); err != nil {
@@ -146,7 +147,7 @@ func (w *world) deleteAll() {
 	if err != nil {
 		w.t.Logf("the topics %s* are left over: %v", w.prefix, err)
 	}
-	_, _ = w.admin.DeleteGroups(ctx, w.prefix+"work", w.prefix+"ship", w.prefix+"keep") // those of them that exist
+	_, _ = w.admin.DeleteGroups(ctx, w.prefix+"work", w.prefix+"ship", w.prefix+"keep", w.prefix+"clerk") // those of them that exist
 }
 
 func (w *world) topic(name string) string { return w.prefix + name }
