@@ -102,6 +102,15 @@ func (r *reader[T]) flag() bool {
 	return b == 1
 }
 
+// status reads a status that is less than end; 0 is none.
+func (r *reader[T]) status(end byte) byte {
+	b := r.byte()
+	if b == 0 || b >= end {
+		r.fail()
+	}
+	return b
+}
+
 func (r *reader[T]) uvarint() uint64 {
 	var n uint64
 	for shift := uint(0); shift < 64; shift += 7 {
@@ -191,10 +200,7 @@ func copyTrigger(b []byte, r *reader[[]byte], t *table) []byte {
 }
 
 func copyRun(b []byte, r *reader[[]byte], t *table) (slot []byte, seq uint64) {
-	status := r.byte()
-	if status == 0 || status >= byte(statuses) {
-		r.fail()
-	}
+	status := r.status(byte(statuses))
 	seq = r.limit(maxSeq)
 	b = append(b, status)
 	b = binary.AppendUvarint(b, seq)

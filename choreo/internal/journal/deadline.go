@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -179,21 +178,17 @@ func (c Change) Flow() string { return c.flow }
 // no Store. Of a pending one it has the times alone. ok is false for other records,
 // and for what cannot be read.
 func ReadDeadline(rec *kgo.Record) (flow string, d Deadline, ok bool) {
-	cut := bytes.LastIndexByte(rec.Key, 0)
-	if cut < 0 {
-		return "", d, false
-	}
-	name, is := strings.CutPrefix(string(rec.Key[cut+1:]), wordDeadline)
+	flow, name, is := DeadlineSlot(rec)
 	body, problem := checkVersion(rec.Value)
 	if !is || problem != "" {
 		return "", d, false
 	}
 	r := &reader[[]byte]{rest: body}
-	d.Name, d.Status = name, DeadlineStatus(r.byte())
+	d.Name, d.Status = name, DeadlineStatus(r.status(byte(deadlineStatuses)))
 	if d.Status == Pending {
 		d.Set, d.Within = r.time(), r.wait()
 	}
-	return string(rec.Key[:cut]), d, !r.bad
+	return flow, d, !r.bad
 }
 
 func appendTime(b []byte, t time.Time) []byte {
@@ -266,11 +261,8 @@ func (r *reader[T]) traceParent() string {
 }
 
 func copyDeadline(b []byte, r *reader[[]byte], t *table) []byte {
-	status := DeadlineStatus(r.byte())
-	if status == 0 || status >= deadlineStatuses {
-		r.fail()
-	}
-	if b = append(b, byte(status)); status != Pending {
+	status := r.status(byte(deadlineStatuses))
+	if b = append(b, status); DeadlineStatus(status) != Pending {
 		return b
 	}
 	b = binary.AppendUvarint(b, r.limit(maxMillis))

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -180,18 +179,14 @@ func (s *Store) Joining() map[string]Joining {
 // Store: its step, its status, and when its first half came. ok is false for other
 // records, and for what cannot be read.
 func ReadJoin(rec *kgo.Record) (flow, step string, status JoinStatus, since time.Time, ok bool) {
-	cut := bytes.LastIndexByte(rec.Key, 0)
-	if cut < 0 {
-		return "", "", 0, time.Time{}, false
-	}
-	step, is := strings.CutPrefix(string(rec.Key[cut+1:]), wordJoin)
+	flow, step, is := JoinSlot(rec)
 	body, problem := checkVersion(rec.Value)
 	if !is || problem != "" {
 		return "", "", 0, time.Time{}, false
 	}
 	r := &reader[[]byte]{rest: body}
-	status, since = JoinStatus(r.byte()), r.time()
-	return string(rec.Key[:cut]), step, status, since, !r.bad
+	status, since = JoinStatus(r.status(byte(joinStatuses))), r.time()
+	return flow, step, status, since, !r.bad
 }
 
 // appendJoin writes first when the first half came, then the halves.
@@ -219,11 +214,7 @@ func appendJoin(b []byte, j *Join) []byte {
 }
 
 func copyJoin(b []byte, r *reader[[]byte], t *table) []byte {
-	status := JoinStatus(r.byte())
-	if status == 0 || status >= joinStatuses {
-		r.fail()
-	}
-	b = append(b, byte(status))
+	b = append(b, r.status(byte(joinStatuses)))
 	b = binary.AppendUvarint(b, r.limit(maxMillis))
 	n := r.limit(uint64(len(r.rest)))
 	if n == 0 {
