@@ -185,7 +185,7 @@ func TestNothingIsToldOfAfterTheEnd(t *testing.T) {
 }
 
 // A million keys take at most 48 bytes each, beside their texts, and are told
-// of faster than 20,000 a second.
+// of faster than 20,000 a second, a bounded number at once.
 func TestAMillionKeys(t *testing.T) {
 	const n = 1_000_000
 	keys := make([]string, n)
@@ -195,9 +195,10 @@ func TestAMillionKeys(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	got := 0
+	got, atOnce := 0, 0
 	done := make(chan struct{})
 	a := New(func(keys []string) {
+		atOnce = max(atOnce, len(keys))
 		if got += len(keys); got == n+1 {
 			close(done)
 		}
@@ -218,6 +219,9 @@ func TestAMillionKeys(t *testing.T) {
 	t.Logf("%.1f bytes each, %v to add, told of %.0f a second", each, adding, n/took.Seconds())
 	if each > 48 {
 		t.Errorf("%.1f bytes each", each)
+	}
+	if atOnce != most {
+		t.Errorf("told of up to %d at once, want %d", atOnce, most)
 	}
 	if rate := n / took.Seconds(); rate < 20_000 {
 		t.Errorf("told of %.0f a second", rate)

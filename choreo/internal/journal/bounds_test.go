@@ -119,17 +119,36 @@ func TestRestoreErrorsCountWhatTheyLeaveOut(t *testing.T) {
 	}
 }
 
-// A run without a status is a mistake of the caller, and nothing is put.
-func TestARunHasAStatus(t *testing.T) {
-	for _, status := range []Status{0, statuses, statuses + 1} {
-		s := New(config())
-		func() {
+// A run, a deadline or a join without a status is a mistake of the caller, as is a
+// join of nothing, and nothing is put.
+func TestWhatIsPutHasAStatus(t *testing.T) {
+	type put func(*Store)
+	run := func(status Status) put {
+		return func(s *Store) { _, _ = s.PutRun("f", Run{Step: "ship", Status: status}, start) }
+	}
+	deadline := func(status DeadlineStatus) put {
+		return func(s *Store) { _, _ = s.PutDeadline("f", Deadline{Name: "payment", Status: status}, start) }
+	}
+	join := func(status JoinStatus, halves ...Half) put {
+		return func(s *Store) { _, _ = s.PutJoin("f", Join{Step: "ship", Status: status, Halves: halves}, start) }
+	}
+	for name, do := range map[string]put{
+		"run without": run(0), "run, one more than the last": run(statuses), "run, two more": run(statuses + 1),
+		"deadline without": deadline(0), "deadline, one more": deadline(deadlineStatuses), "deadline, two more": deadline(deadlineStatuses + 1),
+		"join without": join(0, Half{}), "join, one more": join(joinStatuses, Half{}), "join, two more": join(joinStatuses+1, Half{}),
+		"join of nothing": join(JoinWaiting),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(config())
 			defer func() {
 				if p, ok := recover().(string); !ok || !strings.Contains(p, "has no status") {
-					t.Errorf("status %d: %v", status, p)
+					t.Errorf("put with %q", p)
+				}
+				if s.Flows() != 0 {
+					t.Error("something is put")
 				}
 			}()
-			_, _ = s.PutRun("f", Run{Step: "ship", Status: status}, start)
-		}()
+			do(s)
+		})
 	}
 }

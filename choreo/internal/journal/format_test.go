@@ -318,8 +318,10 @@ func TestUndeclaredNamesArePanics(t *testing.T) {
 		"step":                   func() { s.Run("f", "bill", Hash{}) },
 		"earlier name of a step": func() { s.Run("f", "charge", Hash{}) },
 		"state":                  func() { s.State("f", "cart") },
-		"run without status":     func() { _, _ = s.PutRun("f", Run{Step: "ship"}, start) },
 		"handler":                func() { _, _ = s.Park("f", Parked{At: "bill", Record: &kgo.Record{}}, start) },
+
+		"deadline":                   func() { s.Deadline("f", "bill") },
+		"earlier name of a deadline": func() { s.Deadline("f", "answer") },
 	} {
 		func() {
 			defer func() {

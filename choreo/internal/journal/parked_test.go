@@ -175,7 +175,7 @@ func TestWhatCannotBeReadAloneIsSaid(t *testing.T) {
 			t.Errorf("%v reads as attempts: %v, %v", value, got, err)
 		}
 	}
-	for _, key := range []string{"", "f", "f\x00", "f\x00seen", "f\x00parked/", "f\x00parked/xyz", "f\x00parked/0000000100000000ff", "f\x00retry/1"} {
+	for _, key := range []string{"", "f", "f\x00", "f\x00seen", "f\x00parked/", "f\x00parked/xyz", "f\x00parked/0000000100000000ff", "f\x000000000100000000", "f\x00retry/1"} {
 		if _, _, _, ok, err := ReadParked(&kgo.Record{Key: []byte(key), Value: c.Value}); ok || err != nil {
 			t.Errorf("%q is taken for a parked event: %v", key, err)
 		}
@@ -231,15 +231,17 @@ func TestHeadsAreToldOfWithTheirNextAttempts(t *testing.T) {
 }
 
 // Numbers that nothing can have written are damage.
-func TestNumbersOfParkedEventsAreBounded(t *testing.T) {
+func TestNumbersOfEventsAreBounded(t *testing.T) {
 	s := New(config())
-	for what, p := range map[string]Parked{
-		"partition": {Record: &kgo.Record{Partition: math.MinInt32, Timestamp: start}},
-		"offset":    {Record: &kgo.Record{Offset: math.MinInt64, Timestamp: start}},
-	} {
-		r := &reader[[]byte]{rest: appendParked(nil, &p)}
+	for what, rec := range map[string]kgo.Record{"partition": {Partition: math.MinInt32}, "offset": {Offset: math.MinInt64}} {
+		rec.Timestamp = start
+		r := &reader[[]byte]{rest: appendParked(nil, &Parked{Record: &rec})}
 		if copyParked(nil, r, &s.table); !r.bad {
 			t.Errorf("a %s beyond all was read", what)
+		}
+		r = &reader[[]byte]{rest: appendJoin(nil, &Join{Status: JoinWaiting, Halves: []Half{{Partition: rec.Partition, Offset: rec.Offset}}})}
+		if copyJoin(nil, r, &s.table); !r.bad {
+			t.Errorf("a %s beyond all was read in a join", what)
 		}
 	}
 	var b []byte
@@ -274,6 +276,11 @@ func TestAnAttemptCountsForItsOwnEventOnly(t *testing.T) {
 	put("ship", false)
 	head, _, _ := s.Head("f")
 	s.PutRetry("f", Retry{Seq: head.Seq, Attempts: 3, Undo: true}, start)
+	s.PutRetry("g", Retry{Seq: head.Seq, Attempts: 3, Undo: true}, start)
+	if n := s.Parking().Undo; n != 2 {
+		t.Errorf("%d compensations fail, want 2", n)
+	}
+	s.DropRetry("g")
 	put("notify", true)
 	if p, r, ok := s.Head("f"); !ok || p.At != "notify" || r != (Retry{}) {
 		t.Errorf("the head stands at %q with %+v", p.At, r)
@@ -301,6 +308,26 @@ func TestAnAttemptIsRememberedHoweverSmallRecordsMustBe(t *testing.T) {
 	var large *TooLargeError
 	if _, err := s.Park("f", Parked{Record: &kgo.Record{Value: bytes.Repeat([]byte("x"), 20)}}, start); !errors.As(err, &large) || s.Parked() > 0 {
 		t.Errorf("%v, %d are parked", err, s.Parked())
+	}
+}
+
+// What is there already may change, however small records must be since then: an
+// event that is parked, and a deadline that fires.
+func TestWhatIsThereMayChangeHoweverSmallRecordsMustBe(t *testing.T) {
+	var l log
+	s := New(config())
+	p := Parked{At: "ship", Record: &kgo.Record{Timestamp: start, Value: bytes.Repeat([]byte("x"), 20)}}
+	parked := must(s.Park("f", p, start))
+	l.write(start, parked, must(s.PutDeadline("f", Deadline{Name: "payment", Status: Pending, Set: start}, start)))
+	c := config()
+	c.MaxRecord = 10
+	s = restore(t, c, l.records)
+	p.Seq, p.Done = parked.Seq(), []string{"mail", "notify"}
+	if _, err := s.Park("f", p, start); err != nil || !slices.Equal(s.Queue("f")[0].Done, p.Done) {
+		t.Errorf("it is parked as %+v: %v", s.Queue("f")[0], err)
+	}
+	if made := s.Fired("f", "payment", start); len(made.Value) == 0 || s.DeadlineStatus("f", "payment") != Fired {
+		t.Errorf("the deadline is %s, its record is of %q", s.DeadlineStatus("f", "payment"), made.Key)
 	}
 }
 
