@@ -42,33 +42,26 @@ func (r *Rig) latency(ctx context.Context, c Contender, n int) (_ []time.Duratio
 		return nil, err
 	}
 	defer feeder.Close()
-	reader, err := kgo.NewClient(kgo.SeedBrokers(r.brokers...), kgo.ConsumeTopics(out), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	book := workload.NewBook(all, flows)
+	o, err := r.output(out, book)
 	if err != nil {
-		return nil, fmt.Errorf("make the client that reads %s: %w", out, err)
+		return nil, err
 	}
-	defer reader.Close()
+	defer o.close()
 	p, err := r.start(ctx, c, contender.Setup{Name: name, In: in, Out: out, Prompt: true})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 
-	book := workload.NewBook(all, flows)
 	took := make([]time.Duration, 0, n)
 	for i := range all {
 		began := time.Now()
 		if err := feeder.One(ctx); err != nil {
 			return nil, err
 		}
-		for book.Noted() <= i {
-			fetches := reader.PollFetches(ctx)
-			for _, e := range fetches.Errors() {
-				return nil, fmt.Errorf("read %s/%d: %w", e.Topic, e.Partition, errors.Join(e.Err, context.Cause(ctx)))
-			}
-			fetches.EachRecord(func(rec *kgo.Record) {
-				book.Note(rec.Partition, rec.Offset, rec.Key, rec.Value, rec.Timestamp)
-			})
+		if err := o.until(ctx, func() bool { return book.Noted() > i }); err != nil {
+			return nil, err
 		}
 		if i >= unmeasured {
 			took = append(took, time.Since(began))
@@ -77,11 +70,10 @@ func (r *Rig) latency(ctx context.Context, c Contender, n int) (_ []time.Duratio
 	if err := p.stop(); err != nil {
 		return nil, err
 	}
-	again := workload.NewBook(all, flows) // also what came after
-	if err := r.read(ctx, out, again); err != nil {
+	if err := o.rest(ctx); err != nil { // also what came after
 		return nil, err
 	}
-	if err := again.Complete(c.exactlyOnce()); err != nil {
+	if err := book.Complete(c.exactlyOnce()); err != nil {
 		return nil, fmt.Errorf("the output is wrong: %w", err)
 	}
 	return took, r.forget(ctx, name)
