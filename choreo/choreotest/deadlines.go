@@ -59,22 +59,14 @@ func (s *Service) Deadline(flow, name string) DeadlineStatus {
 // if it never does.
 func (s *Service) ExpectDeadline(flow, name string, want DeadlineStatus) {
 	s.t.Helper()
-	patience := time.NewTimer(s.patience)
-	defer patience.Stop()
-	for {
-		s.mu.Lock()
-		got, changed := s.waits.status(deadlineOf{flow, name}), s.changed
-		s.mu.Unlock()
-		if got == want {
-			return
-		}
-		select {
-		case <-changed:
-		case <-patience.C:
-			if got == "" {
-				got = "neither set nor met"
-			}
-			s.t.Fatalf("flow %q: deadline %q is %s after %v, not %s\n%s", flow, name, got, s.patience, want, s.Tree(flow))
-		}
+	got, ok := await(s, func() (DeadlineStatus, bool) {
+		got := s.waits.status(deadlineOf{flow, name})
+		return got, got == want
+	})
+	if got == "" {
+		got = "neither set nor met"
+	}
+	if !ok {
+		s.t.Fatalf("flow %q: deadline %q is %s after %v, not %s\n%s", flow, name, got, s.patience, want, s.Tree(flow))
 	}
 }

@@ -104,24 +104,18 @@ func (d DeadLetter) why() string {
 // fails the test if there is none.
 func (s *Service) ExpectDeadLetter(key string) DeadLetter {
 	s.t.Helper()
-	deadline := time.NewTimer(s.patience)
-	defer deadline.Stop()
-	for {
-		s.mu.Lock()
-		f, changed := s.flow(key), s.changed
-		if len(f.dead) > f.buried {
-			d := f.dead[f.buried]
-			f.buried++
-			s.mu.Unlock()
-			return d
+	letter, ok := await(s, func() (DeadLetter, bool) {
+		f := s.flow(key)
+		if len(f.dead) == f.buried {
+			return DeadLetter{}, false
 		}
-		s.mu.Unlock()
-		select {
-		case <-changed:
-		case <-deadline.C:
-			s.t.Fatalf("flow %q: no dead letter after %v\n%s", key, s.patience, s.Tree(key))
-		}
+		f.buried++
+		return f.dead[f.buried-1], true
+	})
+	if !ok {
+		s.t.Fatalf("flow %q: no dead letter after %v\n%s", key, s.patience, s.Tree(key))
 	}
+	return letter
 }
 
 // ExpectReplayed waits until a replay of the dead letter was worked on, and fails
@@ -129,46 +123,57 @@ func (s *Service) ExpectDeadLetter(key string) DeadLetter {
 func (s *Service) ExpectReplayed(d DeadLetter, want deadletter.Outcome) {
 	s.t.Helper()
 	at := deadletter.PositionOf(d.Record)
-	deadline := time.NewTimer(s.patience)
-	defer deadline.Stop()
-	for {
-		s.mu.Lock()
-		got, changed := slices.Clone(s.marks[at]), s.changed
-		s.mu.Unlock()
-		if len(got) > 0 {
-			if len(got) > 1 || got[0] != want {
-				s.t.Errorf("the replay of dead letter %v has %v, want %v once", at, got, want)
-			}
-			return
-		}
-		select {
-		case <-changed:
-		case <-deadline.C:
-			s.t.Fatalf("no replay of dead letter %v was worked on after %v", at, s.patience)
-		}
+	got, ok := await(s, func() ([]deadletter.Outcome, bool) {
+		got := slices.Clone(s.marks[at])
+		return got, len(got) > 0
+	})
+	switch {
+	case !ok:
+		s.t.Fatalf("no replay of dead letter %v was worked on after %v", at, s.patience)
+	case len(got) > 1 || got[0] != want:
+		s.t.Errorf("the replay of dead letter %v has %v, want %v once", at, got, want)
 	}
 }
 
 // next waits for one more event that the service said in the flow, and uses it
 // up.
 func (s *Service) next(id string) (seen, bool) {
-	deadline := time.NewTimer(s.patience)
-	defer deadline.Stop()
+	return await(s, func() (seen, bool) {
+		f := s.flows[id]
+		if f == nil {
+			return seen{}, false
+		}
+		own := f.own()
+		if len(own) <= f.expected {
+			return seen{}, false
+		}
+		f.expected++
+		return own[f.expected-1], true
+	})
+}
+
+// await looks until there is what is looked for, and returns what it has seen last;
+// false if that is not it when the service's patience is over. It looks again when
+// something was read, and every few milliseconds: a deadline passes without a
+// record. look is called with the lock held.
+func await[T any](s *Service, look func() (T, bool)) (T, bool) {
+	patience := time.NewTimer(s.patience)
+	defer patience.Stop()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
 	for {
 		s.mu.Lock()
-		if f := s.flows[id]; f != nil {
-			if own := f.own(); len(own) > f.expected {
-				f.expected++
-				s.mu.Unlock()
-				return own[f.expected-1], true
-			}
-		}
+		got, ok := look()
 		changed := s.changed
 		s.mu.Unlock()
+		if ok {
+			return got, true
+		}
 		select {
 		case <-changed:
-		case <-deadline.C:
-			return seen{}, false
+		case <-again.C:
+		case <-patience.C:
+			return got, false
 		}
 	}
 }

@@ -77,23 +77,15 @@ func (s *Service) joinStatus(flow, step string) JoinStatus {
 // fails the test if it never does.
 func (s *Service) ExpectJoin(flow, step string, want JoinStatus) {
 	s.t.Helper()
-	patience := time.NewTimer(s.patience)
-	defer patience.Stop()
-	for {
-		s.mu.Lock()
-		got, changed := s.joinStatus(flow, step), s.changed
-		s.mu.Unlock()
-		if got == want {
-			return
-		}
-		select {
-		case <-changed:
-		case <-patience.C:
-			if got == "" {
-				got = "not begun"
-			}
-			s.t.Fatalf("flow %q: the join of step %q is %s after %v, not %s\n%s", flow, step, got, s.patience, want, s.Tree(flow))
-		}
+	got, ok := await(s, func() (JoinStatus, bool) {
+		got := s.joinStatus(flow, step)
+		return got, got == want
+	})
+	if got == "" {
+		got = "not begun"
+	}
+	if !ok {
+		s.t.Fatalf("flow %q: the join of step %q is %s after %v, not %s\n%s", flow, step, got, s.patience, want, s.Tree(flow))
 	}
 }
 

@@ -20,21 +20,13 @@ func (s *Service) Stuck() []operator.Item {
 // deadline, and fails the test if nothing ever is.
 func (s *Service) ExpectStuck(flow, name string) operator.Item {
 	s.t.Helper()
-	patience := time.NewTimer(s.patience)
-	defer patience.Stop()
-	again := time.NewTicker(5 * time.Millisecond) // a deadline passes without a record
-	defer again.Stop()
-	for {
-		all := s.Stuck()
-		if i := slices.IndexFunc(all, func(i operator.Item) bool { return i.Flow == flow && i.Name == name }); i >= 0 {
-			return all[i]
-		}
-		select {
-		case <-again.C:
-		case <-patience.C:
-			s.t.Fatalf("flow %q is not stuck at %q after %v; stuck are %v\n%s", flow, name, s.patience, all, s.Tree(flow))
-		}
+	found, ok := await(s, func() (operator.Item, bool) {
+		return first(s.stuck.Stuck(time.Now()), func(i operator.Item) bool { return i.Flow == flow && i.Name == name })
+	})
+	if !ok {
+		s.t.Fatalf("flow %q is not stuck at %q after %v; stuck are %v\n%s", flow, name, s.patience, s.Stuck(), s.Tree(flow))
 	}
+	return found
 }
 
 // Tell sends a command to the service, as choreo stuck does, and waits for what
@@ -57,26 +49,21 @@ func (s *Service) Tell(c operator.Command) operator.Audit {
 		s.t.Fatal(err)
 	}
 	s.publishTo(c.Record(s.svc.Name() + ".inbox"))
-	patience := time.NewTimer(s.patience)
-	defer patience.Stop()
-	for {
-		s.mu.Lock()
-		changed := s.changed
-		i := slices.IndexFunc(s.audits, func(a operator.Audit) bool { return a.Command == c.ID })
-		var a operator.Audit
-		if i >= 0 {
-			a = s.audits[i]
-		}
-		s.mu.Unlock()
-		if i >= 0 {
-			return a
-		}
-		select {
-		case <-changed:
-		case <-patience.C:
-			s.t.Fatalf("flow %q: command %s to %s is not answered after %v", c.Key, c.ID, c.Do, s.patience)
-		}
+	answer, ok := await(s, func() (operator.Audit, bool) {
+		return first(s.audits, func(a operator.Audit) bool { return a.Command == c.ID })
+	})
+	if !ok {
+		s.t.Fatalf("flow %q: command %s to %s is not answered after %v", c.Key, c.ID, c.Do, s.patience)
 	}
+	return answer
+}
+
+// first is the first of all that is such, if there is any.
+func first[T any](all []T, such func(T) bool) (found T, ok bool) {
+	if i := slices.IndexFunc(all, such); i >= 0 {
+		return all[i], true
+	}
+	return found, false
 }
 
 // Audits are the audit events of the commands that were answered, as far as they
