@@ -27,6 +27,9 @@ type job struct {
 	Fail string `json:"fail,omitempty"`
 	// Millis is how long doing it takes.
 	Millis int `json:"millis,omitempty"`
+	// Together is how many such jobs must be at work at once before one of them is
+	// done.
+	Together int `json:"together,omitempty"`
 }
 
 const (
@@ -117,10 +120,16 @@ func work() *choreo.Service {
 }
 
 func doStep(also ...choreo.AnyEvent) choreo.Declaration {
+	others := gathering{all: make(chan struct{})}
 	return choreo.Step[job, effect]{
 		Name: "do", On: jobs, Emit: done,
 		Do: func(ctx context.Context, j job) (effect, error) {
 			note("do", j.Flow, j.N)
+			if j.Together > 0 {
+				if err := others.await(ctx, j.Together); err != nil {
+					return effect{}, err
+				}
+			}
 			if j.Millis > 0 {
 				select {
 				case <-time.After(time.Duration(j.Millis) * time.Millisecond):
@@ -134,6 +143,33 @@ func doStep(also ...choreo.AnyEvent) choreo.Declaration {
 			note("undo", j.Flow, j.N)
 			return effect{Flow: j.Flow, N: j.N}, nil
 		}, refunded, append(also, failed)...),
+	}
+}
+
+// gathering is of handlers that wait for each other.
+type gathering struct {
+	mu   sync.Mutex
+	here int
+	once sync.Once
+	all  chan struct{} // closed when so many were there at once
+}
+
+func (g *gathering) await(ctx context.Context, n int) error {
+	g.add(1, n)
+	select {
+	case <-g.all:
+		return nil
+	case <-ctx.Done():
+		g.add(-1, n)
+		return context.Cause(ctx)
+	}
+}
+
+func (g *gathering) add(x, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.here += x; g.here >= n {
+		g.once.Do(func() { close(g.all) })
 	}
 }
 

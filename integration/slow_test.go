@@ -55,16 +55,34 @@ func TestSlowKeyDelaysNoOther(t *testing.T) {
 	}
 }
 
+// awaitDone waits until so many jobs are done, as long as there are ever more.
+func (w *world) awaitDone(want int) {
+	w.t.Helper()
+	for n := w.reader.count(topicDone); n < want; n = w.reader.count(topicDone) {
+		within(w.t, 60*time.Second, fmt.Sprintf("more than %d of %d jobs are done", n, want), func() bool { return w.reader.count(topicDone) > n })
+	}
+}
+
+// As many handlers as there may be are at work at once: none of the first jobs is
+// done before all of them have begun. How fast many keys are is only told, for that
+// depends on the machine.
 func TestHandlersOfDifferentKeysRunAtOnce(t *testing.T) {
-	const keys, each, factor = 10_000, 10 * time.Millisecond, 90
+	const together, keys, each = 1000, 10_000, 10 * time.Millisecond
 	w := newWorld(t, anyBrokers(t))
+	for i := range together {
+		w.feeder.next(job{Flow: fmt.Sprintf("together-%d", i), Together: together})
+	}
+	w.feeder.flush()
+	p := w.start("work", "work-0", fmt.Sprintf("MAX_HANDLERS=%d", together))
+	w.awaitDone(together)
+	p.terminate(30 * time.Second)
 	for i := range keys {
 		w.feeder.next(job{Flow: fmt.Sprintf("key-%d", i), Millis: int(each.Milliseconds())})
 	}
 	w.feeder.flush()
-	p := w.start("work", "work-0")
-	within(t, 60*time.Second, "all events are read", func() bool { return w.reader.count(topicDone) == keys })
-	all := w.reader.since(topicDone, 0)
+	p = w.start("work", "work-0")
+	w.awaitDone(together + keys)
+	all := w.reader.since(topicDone, together)
 	first, last := all[0].time, all[0].at
 	for _, e := range all {
 		if e.time.Before(first) {
@@ -79,9 +97,6 @@ func TestHandlersOfDifferentKeysRunAtOnce(t *testing.T) {
 	alone := keys * each
 	t.Logf("%d keys of %v each: %v from the first attempt to the last event read, %.0f times as fast as one at a time; %v since the start of the process",
 		keys, each, took.Round(time.Millisecond), alone.Seconds()/took.Seconds(), last.Sub(p.started).Round(time.Millisecond))
-	if took > alone/factor {
-		t.Errorf("took %v, must be at most %v", took, alone/factor)
-	}
 	w.start("ship", "ship-0")
 	w.check(60 * time.Second)
 }
