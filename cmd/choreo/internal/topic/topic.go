@@ -31,28 +31,11 @@ type Span struct{ Begin, End int64 }
 // Spans are those of the whole topic as it is now: what is committed. Empty
 // partitions have none.
 func (t *Topic) Spans(ctx context.Context) (map[int32]Span, error) {
-	cl, err := kgo.NewClient(t.Options...)
+	listed, err := t.list(ctx, (*kadm.Client).ListCommittedOffsets, (*kadm.Client).ListStartOffsets)
 	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+		return nil, err
 	}
-	defer cl.Close()
-	ctx, cancel := context.WithTimeout(ctx, t.Patience)
-	defer cancel()
-	adm := kadm.NewClient(cl)
-	ends, err := adm.ListCommittedOffsets(ctx, t.Name)
-	if err == nil {
-		err = ends.Error()
-	}
-	var begins kadm.ListedOffsets
-	if err == nil {
-		begins, err = adm.ListStartOffsets(ctx, t.Name)
-	}
-	if err == nil {
-		err = begins.Error()
-	}
-	if err != nil {
-		return nil, t.explained(err)
-	}
+	ends, begins := listed[0], listed[1]
 	all := map[int32]Span{}
 	for p, end := range ends[t.Name] {
 		if begin, ok := begins.Lookup(t.Name, p); ok && begin.Offset < end.Offset {
@@ -108,6 +91,19 @@ func (t *Topic) Read(ctx context.Context, spans map[int32]Span, each func(*kgo.R
 
 // Ends are where the partitions end now, as spans without an end.
 func (t *Topic) Ends(ctx context.Context) (map[int32]Span, error) {
+	listed, err := t.list(ctx, (*kadm.Client).ListCommittedOffsets)
+	if err != nil {
+		return nil, err
+	}
+	all := map[int32]Span{}
+	for p, end := range listed[0][t.Name] {
+		all[p] = Span{Begin: end.Offset}
+	}
+	return all, nil
+}
+
+// list asks the brokers for offsets of the topic, for one list after the other.
+func (t *Topic) list(ctx context.Context, lists ...func(*kadm.Client, context.Context, ...string) (kadm.ListedOffsets, error)) ([]kadm.ListedOffsets, error) {
 	cl, err := kgo.NewClient(t.Options...)
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
@@ -115,16 +111,17 @@ func (t *Topic) Ends(ctx context.Context) (map[int32]Span, error) {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(ctx, t.Patience)
 	defer cancel()
-	ends, err := kadm.NewClient(cl).ListCommittedOffsets(ctx, t.Name)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return nil, t.explained(err)
-	}
-	all := map[int32]Span{}
-	for p, end := range ends[t.Name] {
-		all[p] = Span{Begin: end.Offset}
+	admin := kadm.NewClient(cl)
+	var all []kadm.ListedOffsets
+	for _, list := range lists {
+		offsets, err := list(admin, ctx, t.Name)
+		if err == nil {
+			err = offsets.Error()
+		}
+		if err != nil {
+			return nil, t.explained(err)
+		}
+		all = append(all, offsets)
 	}
 	return all, nil
 }
