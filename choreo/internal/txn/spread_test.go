@@ -82,6 +82,24 @@ func TestSpreadFindsSeveralLeaders(t *testing.T) {
 	}
 }
 
+// addAnswer answers a request to add the partitions 1 and 3 of out to a
+// transaction; nil: it is added.
+func addAnswer(r kmsg.Request, first, third *kerr.Error) kmsg.Response {
+	at := kmsg.NewAddPartitionsToTxnResponseTopic()
+	at.Topic = "out"
+	for i, err := range []*kerr.Error{first, third} {
+		p := kmsg.NewAddPartitionsToTxnResponseTopicPartition()
+		p.Partition = []int32{1, 3}[i]
+		if err != nil {
+			p.ErrorCode = err.Code
+		}
+		at.Partitions = append(at.Partitions, p)
+	}
+	resp := r.ResponseKind().(*kmsg.AddPartitionsToTxnResponse)
+	resp.Topics = append(resp.Topics, at)
+	return resp
+}
+
 func TestSpreadIsAnnouncedUntilItIsAccepted(t *testing.T) {
 	busy, denied := kerr.ConcurrentTransactions, kerr.TopicAuthorizationFailed
 	for _, c := range []struct {
@@ -98,22 +116,9 @@ func TestSpreadIsAnnouncedUntilItIsAccepted(t *testing.T) {
 			var asked [][]int32
 			cluster.ControlKey(int16(kmsg.AddPartitionsToTxn), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				cluster.KeepControl()
-				req := r.(*kmsg.AddPartitionsToTxnRequest)
 				answers := c.answers[min(len(asked), len(c.answers)-1)]
-				asked = append(asked, req.Topics[0].Partitions)
-				resp := req.ResponseKind().(*kmsg.AddPartitionsToTxnResponse)
-				at := kmsg.NewAddPartitionsToTxnResponseTopic()
-				at.Topic = "out"
-				for i, n := range []int32{1, 3} {
-					p := kmsg.NewAddPartitionsToTxnResponseTopicPartition()
-					p.Partition = n
-					if answers[i] != nil {
-						p.ErrorCode = answers[i].Code
-					}
-					at.Partitions = append(at.Partitions, p)
-				}
-				resp.Topics = append(resp.Topics, at)
-				return resp, nil, true
+				asked = append(asked, r.(*kmsg.AddPartitionsToTxnRequest).Topics[0].Partitions)
+				return addAnswer(r, answers[0], answers[1]), nil, true
 			})
 			s := spreadOf(client)
 			s.add("out", 1)
@@ -142,16 +147,8 @@ func TestSpreadIsNotAnnouncedForEver(t *testing.T) {
 	closed := errors.New("closed")
 	cluster.ControlKey(int16(kmsg.AddPartitionsToTxn), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		req := r.(*kmsg.AddPartitionsToTxnRequest)
-		resp := req.ResponseKind().(*kmsg.AddPartitionsToTxnResponse)
-		at := kmsg.NewAddPartitionsToTxnResponseTopic()
-		at.Topic = "out"
-		p := kmsg.NewAddPartitionsToTxnResponseTopicPartition()
-		p.ErrorCode = kerr.ConcurrentTransactions.Code
-		at.Partitions = append(at.Partitions, p)
-		resp.Topics = append(resp.Topics, at)
 		cancel(closed)
-		return resp, nil, true
+		return addAnswer(r, kerr.ConcurrentTransactions, kerr.ConcurrentTransactions), nil, true
 	})
 	s := spreadOf(client)
 	s.add("out", 1)
