@@ -166,18 +166,32 @@ func TestDeadLettersAreListedShownReplayedAndDiscarded(t *testing.T) {
 	}
 }
 
+// mistake is a command that cannot be done, and what is said about it.
+type mistake struct {
+	brokers string // KAFKA_BROKERS
+	code    int
+	want    string
+	args    []string
+}
+
+// mistakes makes them with a tool.
+func mistakes(t *testing.T, tool func(t *testing.T, want int, args ...string) string, all []mistake) {
+	t.Helper()
+	for _, m := range all {
+		t.Setenv("KAFKA_BROKERS", m.brokers)
+		if out := tool(t, m.code, m.args...); !strings.Contains(out, m.want) {
+			t.Errorf("%v does not say %q:\n%s", m.args, m.want, out)
+		}
+	}
+}
+
 func TestDlqMistakes(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	for _, c := range []struct {
-		brokers string
-		code    int
-		want    string
-		args    []string
-	}{
+	mistakes(t, tool, []mistake{
 		{"", 1, "KAFKA_BROKERS: is missing", []string{"ls", "--service=till"}},
 		{cluster.ListenAddrs()[0], 1, `there is no topic "till.dlq"`, []string{"ls", "--service=till"}},
 		{"", 2, "--service", []string{"ls"}},
@@ -189,12 +203,7 @@ func TestDlqMistakes(t *testing.T) {
 		{"", 2, "--reason: is empty", []string{"discard", "--service=till", "--all", "--reason="}},
 		{"", 2, "--limit=0", []string{"show", "--service=till", "--limit=0"}},
 		{"", 2, "--bytes=-1", []string{"show", "--service=till", "--bytes=-1"}},
-	} {
-		t.Setenv("KAFKA_BROKERS", c.brokers)
-		if out := tool(t, c.code, c.args...); !strings.Contains(out, c.want) {
-			t.Errorf("%v does not say %q:\n%s", c.args, c.want, out)
-		}
-	}
+	})
 }
 
 // shelf is a dead-letter topic with whatever is put there.

@@ -250,12 +250,7 @@ func TestStuckMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	for _, c := range []struct {
-		brokers string
-		code    int
-		want    string
-		args    []string
-	}{
+	mistakes(t, stuckTool, []mistake{
 		{"", 1, "KAFKA_BROKERS: is missing", []string{"ls", "--service=till"}},
 		{cluster.ListenAddrs()[0], 1, `there is no topic "till.journal"`, []string{"ls", "--service=till"}},
 		{cluster.ListenAddrs()[0], 1, `there is no topic "till.journal"`, []string{"retry", "--service=till", "--reason=x", "--all"}},
@@ -272,12 +267,7 @@ func TestStuckMistakes(t *testing.T) {
 		{"", 2, "--wait=-1s", []string{"skip", "--service=till", "--all", "--reason=x", "--wait=-1s"}},
 		{"", 1, "--data: is not JSON", []string{"resolve", "--service=till", "--all", "--reason=x", "--data={"}},
 		{"", 1, "--data: open /no/such", []string{"resolve", "--service=till", "--all", "--reason=x", "--data=@/no/such"}},
-	} {
-		t.Setenv("KAFKA_BROKERS", c.brokers)
-		if out := stuckTool(t, c.code, c.args...); !strings.Contains(out, c.want) {
-			t.Errorf("%v does not say %q:\n%s", c.args, c.want, out)
-		}
-	}
+	})
 }
 
 // Whatever lies in the journal, nothing of it moves a terminal's cursor, forges a
