@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -134,6 +135,16 @@ func TestWhatIsStuckIsListedRetriedSkippedAndResolved(t *testing.T) {
 	}
 	if len(s.Audits()) > 0 {
 		t.Errorf("a dry run was audited: %+v", s.Audits())
+	}
+
+	// the journal has neither attempts nor errors of deadlines; a retry tells the error
+	late := by["f5 deadline"].Item
+	row := strings.Fields(strings.Split(stuckTool(t, 0, "ls", "--service=till", "--kind=deadline"), "\n")[1])
+	if len(row) != 9 || strings.Join(slices.Delete(row, 4, 5), " ") != late+" deadline in-time f5 - - 0 -" {
+		t.Errorf("of a deadline ls shows %q", row)
+	}
+	if text := stuckTool(t, 1, "retry", "--service=till", "--reason=x", late); !strings.Contains(text, `failed: retry flow f5 at in-time (deadline, `+late+`): no provider for card "4111 f5"`) {
+		t.Errorf("retry of a deadline says\n%s", text)
 	}
 
 	// by item, by flow, by step and kind
