@@ -75,7 +75,7 @@ func (s *reactionRun) handle(r *run) verdict {
 			return done
 		}
 	}
-	err := s.attempt(r)
+	err := r.do(s)
 	if err != nil && r.left() {
 		return dropped
 	}

@@ -45,7 +45,7 @@ func (s *stepRun) handle(r *run) verdict {
 			return v
 		}
 	}
-	err := s.attempt(r)
+	err := r.do(s)
 	if err == nil {
 		e, sayErr := r.say(s.emit, r.out, s.step, kindDid, 0)
 		if sayErr != nil {

@@ -282,29 +282,20 @@ func (e *givenUpError) Error() string {
 
 func (d *directive) givesUp() error { return &givenUpError{d.By, d.Why, d.tried.Error} }
 
-// attempt makes one attempt at the step, or what a person has said in its place.
-func (s *stepRun) attempt(r *run) error {
+// do makes one attempt at a step or reaction, or takes what a person has said in its
+// place: the payload of a step's event, and nothing of a reaction.
+func (r *run) do(h interface {
+	handler
+	attempted
+}) error {
 	d := r.takes()
 	switch {
 	case d == nil:
-		return r.try(s, doingDo, s)
+		return r.try(h, doingDo, h)
 	case d.Do == operator.Skip:
 		return d.givesUp()
 	}
-	r.out = d.payload
-	return nil
-}
-
-// attempt makes one attempt at the reaction, or what a person has said in its place.
-func (s *reactionRun) attempt(r *run) error {
-	d := r.takes()
-	switch {
-	case d == nil:
-		return r.try(s, doingDo, s)
-	case d.Do == operator.Skip:
-		return d.givesUp()
-	}
-	r.emissions = nil
+	r.out, r.emissions = d.payload, nil
 	return nil
 }
 
