@@ -476,12 +476,8 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.deadlinesFailing, float64(s.failing))
 	gauge(c.deadlinesOverdue, s.lateBy.Seconds())
 	for step, x := range s.joins {
-		age := 0.0
-		if x.Flows > 0 {
-			age = max(0, time.Since(x.Since).Seconds())
-		}
 		gauge(c.joins, float64(x.Flows), step)
-		gauge(c.joinsOldest, age, step)
+		gauge(c.joinsOldest, age(x.Since), step)
 	}
 	for _, d := range s.doors {
 		gauge(c.concurrent, float64(d.Concurrent), d.Step)
