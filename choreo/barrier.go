@@ -263,12 +263,14 @@ func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
 		return done, true
 	}
 	runs := r.store().Runs(r.flow, s.step)
-	_, interrupted := s.interrupted(r)
-	_, joins := r.store().Join(r.flow, s.step)
-	if len(runs) == 0 && !interrupted && !joins && r.forgotten() {
-		r.deadLetter(s.step, reasonForgotten, fmt.Errorf(
-			"the flow began more than %v ago and its state is no longer kept; raise Retention.Flow above the longest flow", r.e.plan.retain.Flow))
-		return done, true
+	if len(runs) == 0 && r.forgotten() {
+		_, interrupted := s.interrupted(r)
+		_, joins := r.store().Join(r.flow, s.step)
+		if !interrupted && !joins {
+			r.deadLetter(s.step, reasonForgotten, fmt.Errorf(
+				"the flow began more than %v ago and its state is no longer kept; raise Retention.Flow above the longest flow", r.e.plan.retain.Flow))
+			return done, true
+		}
 	}
 	for _, x := range runs {
 		if s.pivot && (x.Status == journal.Did || x.Status == journal.Failed) {
@@ -280,20 +282,21 @@ func (s *stepTrigger) settle(r *run) (v verdict, settled bool) {
 			return done, true
 		}
 	}
-	r.undoing = s.toUndo(r)
+	r.undoing = s.toUndo(r, runs)
 	r.trigger = &r.event
 	return 0, false
 }
 
-// toUndo are the runs of the step that are to be undone, newest first.
-func (s *stepTrigger) toUndo(r *run) (all []journal.Run) {
+// toUndo are the runs of the step that are to be undone, newest first: of those in
+// the journal, and of what is parked.
+func (s *stepTrigger) toUndo(r *run, runs []journal.Run) (all []journal.Run) {
 	parked, interrupted := s.interrupted(r)
 	// What is parked has a run already if that was dead and is replayed, or if it
 	// was undone here by an attempt before.
 	if x, ran := r.store().Run(r.flow, s.step, parked.Hash); interrupted && s.unknown != nil && (!ran || x.Status == journal.Dead) {
 		all = append(all, parked) // of all its runs it is the newest
 	}
-	for _, x := range r.store().Runs(r.flow, s.step) {
+	for _, x := range runs {
 		switch {
 		case interrupted && x.Hash == parked.Hash:
 		case x.Status == journal.Did:

@@ -156,7 +156,7 @@ func (d *directive) resolvable(h handler, probe *run) error {
 		}
 		return d.read(s.emit)
 	case *stepTrigger:
-		if all := s.toUndo(probe); len(all) == 0 || all[0].Status != journal.Did {
+		if all := s.toUndo(probe, probe.store().Runs(probe.flow, s.step)); len(all) == 0 || all[0].Status != journal.Did {
 			return d.silent(s.step)
 		}
 		if d.Data == nil {

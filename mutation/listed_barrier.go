@@ -74,7 +74,7 @@ var barrierMutants = []Mutant{
 	},
 	{
 		Name: "a compensation of a forgotten flow cancels", File: barrierFile,
-		Old: `if len(runs) == 0 && !interrupted && !joins && r.forgotten() {`, New: `if len(runs) < 0 && joins {`,
+		Old: `if len(runs) == 0 && r.forgotten() {`, New: `if len(runs) < 0 {`,
 		Breaks: "a compensation that comes too late is a dead letter", By: runtime(""),
 	},
 	{

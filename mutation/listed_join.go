@@ -117,7 +117,7 @@ var joinMutants = []Mutant{
 	},
 	{
 		Name: "the cancellation of what waits is one of a forgotten flow", File: "choreo/barrier.go",
-		Old: `!interrupted && !joins && r.forgotten() {`, New: `!interrupted && (!joins || len(runs) == 0) && r.forgotten() {`,
+		Old: `!interrupted && !joins {`, New: `!interrupted && (!joins || len(runs) == 0) {`,
 		Breaks: "what is remembered is not forgotten", By: runtime(joinTests),
 	},
 	{
