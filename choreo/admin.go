@@ -47,11 +47,12 @@ func (e *engine) startAdmin() (stop func(context.Context) error, err error) {
 
 // status is the engine as probes and metrics show it.
 func (e *engine) status() status {
-	s := status{live: true, reasons: e.reasons(), tasks: e.owner.Status().Tasks, overdue: e.overdue.byStep(), stuck: e.stuck.count()}
+	parked := e.parkings()
+	s := status{live: true, reasons: e.reasons(parked), tasks: e.owner.Status().Tasks, overdue: e.overdue.byStep(), stuck: e.stuck.count()}
 	s.inFlight, s.inFlightBytes = e.room.used()
 	s.doors = e.doorStates()
 	s.parked = map[string]int{}
-	for _, p := range e.parkings() {
+	for _, p := range parked {
 		s.add(p.Parking)
 	}
 	s.deadlines = make(map[string]int, len(e.plan.deadlines))

@@ -479,12 +479,10 @@ func (e *engine) doorStates() []doorStatus {
 }
 
 // doorReasons says which tasks are not read because a provider is away.
-func (e *engine) doorReasons() (all []string) {
-	if len(e.doors) == 0 {
-		return nil
-	}
-	for _, p := range e.parkings() {
-		for _, s := range e.doorStates() {
+func (e *engine) doorReasons(parked []taskParking) (all []string) {
+	states := e.doorStates()
+	for _, p := range parked {
+		for _, s := range states {
 			if e.doors[s.Step].away.Load() && p.Events >= e.nearlyParked() && p.Events < e.cfg.MaxParkedPerTask {
 				all = append(all, fmt.Sprintf("task %d: the breaker of %q is %s, and %d events are parked, nearly MAX_PARKED_PER_TASK, %d: the reading of what sets it off pauses until its provider answers",
 					p.task, s.Step, s.Breaker, p.Events, e.cfg.MaxParkedPerTask))

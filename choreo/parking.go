@@ -599,8 +599,8 @@ type taskParking struct {
 }
 
 // parkedReasons says which tasks can park nothing more.
-func (e *engine) parkedReasons() (all []string) {
-	for _, p := range e.parkings() {
+func (e *engine) parkedReasons(parked []taskParking) (all []string) {
+	for _, p := range parked {
 		if p.Events >= e.cfg.MaxParkedPerTask {
 			all = append(all, fmt.Sprintf("task %d: %d events of %d flows are parked, the limit is MAX_PARKED_PER_TASK, %d: the task's reading pauses until their handlers succeed",
 				p.task, p.Events, p.Flows, e.cfg.MaxParkedPerTask))

@@ -324,7 +324,11 @@ func (e *engine) pipelineFailed(cause error) {
 	e.owner.PipelineFailed(cause)
 }
 
-// keepHouse drops expired flows and times of deadlines that are met, and lets reading go on when memory was freed.
+// keepHouse drops expired flows and times of deadlines that are met, and lets reading
+// go on when memory was freed. It also looks whether sources that are full have room
+// again: they are told by results of their own alone, and may wait for what others
+// hold in memory or have parked, or for a provider to be back (see mayRead). Half a
+// second is soon enough for that, and looking costs next to nothing.
 func (e *engine) keepHouse(ctx context.Context) {
 	const interval, perTask = 500 * time.Millisecond, 20_000
 	t := time.NewTicker(interval)

@@ -16,8 +16,8 @@ const (
 	phaseStopping
 )
 
-// reasons says why the service is not ready, nil if it is.
-func (e *engine) reasons() []string {
+// reasons says why the service is not ready, nil if it is, when so much is parked.
+func (e *engine) reasons(parked []taskParking) []string {
 	var all []string
 	switch e.phase.Load() {
 	case phaseStarting:
@@ -39,7 +39,7 @@ func (e *engine) reasons() []string {
 	if e.journalFull() {
 		all = append(all, fmt.Sprintf("flow state takes %d bytes, the limit is MAX_JOURNAL_BYTES, %d: reading pauses until flows end or expire", e.journalBytes.Load(), e.cfg.MaxJournalBytes))
 	}
-	return append(append(all, e.parkedReasons()...), e.doorReasons()...)
+	return append(append(all, e.parkedReasons(parked)...), e.doorReasons(parked)...)
 }
 
 // splitErrors gives the lines of a joined error as reasons of their own.
@@ -95,7 +95,7 @@ func (s *Service) Ready() error {
 		return ErrNotRunning
 	}
 	var all []error
-	for _, r := range e.reasons() {
+	for _, r := range e.reasons(e.parkings()) {
 		all = append(all, errors.New(r))
 	}
 	return errors.Join(all...)
