@@ -49,7 +49,7 @@ func (e *engine) startAdmin() (stop func(context.Context) error, err error) {
 func (e *engine) status() status {
 	parked := e.parkings()
 	s := status{live: true, reasons: e.reasons(parked), tasks: e.owner.Status().Tasks, overdue: e.overdue.byStep(), stuck: e.stuck.count()}
-	s.inFlight, s.inFlightBytes = e.room.used()
+	s.inFlight, s.inFlightBytes = e.room.Used()
 	s.doors = e.doorStates()
 	s.parked = map[string]int{}
 	for _, p := range parked {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
+	"github.com/choreography-go/choreography/choreo/internal/room"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
@@ -108,7 +109,7 @@ func newBelt(tb testing.TB, what string) *belt {
 	tb.Helper()
 	e := &engine{
 		plan: newPlan(NewService("sample", costHandlers[what], Tasks(1))), cfg: Config{}.withDefaults(), names: namesOf("sample", ""), source: "/sample",
-		log: slog.New(slog.DiscardHandler), fence: &txn.Fence{}, room: newRoom(1<<20, 1<<30), sched: sched.New(4),
+		log: slog.New(slog.DiscardHandler), fence: &txn.Fence{}, room: &room.Room{MaxRecords: 1 << 20, MaxBytes: 1 << 30}, sched: sched.New(4),
 		owner: &task.Owner{}, owned: map[int32]*owned{}, failed: make(chan error, 1),
 	}
 	if err := e.plan.err(); err != nil {

@@ -392,7 +392,7 @@ func (d *directive) audited() *kgo.Record {
 
 // Done is told by the pipeline, or by the run, what became of the result.
 func (d *directive) Done(committed bool) {
-	d.e.room.give(d.size)
+	d.e.room.Give(d.size)
 	if committed {
 		if len(d.changes) > 0 {
 			d.in.owned.store.Commit(d.changes...)
@@ -411,4 +411,4 @@ func (d *directive) Done(committed bool) {
 }
 
 // dropped gives up a command whose task is no longer ours: it is read again.
-func (d *directive) dropped() { d.e.room.give(d.size) }
+func (d *directive) dropped() { d.e.room.Give(d.size) }

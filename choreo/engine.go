@@ -13,6 +13,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/agenda"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
+	"github.com/choreography-go/choreography/choreo/internal/room"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
@@ -39,7 +40,7 @@ type engine struct {
 	pipe  pipeline
 	owner *task.Owner
 	sched *sched.Scheduler
-	room  *room
+	room  *room.Room
 
 	outgoing sync.Pool // of *outgoing
 
@@ -269,15 +270,16 @@ func (e *engine) Deliver(ctx context.Context, s *task.Source, recs []*kgo.Record
 			}
 			in.full.Store(false)
 		}
-		if b.full() || !e.room.try(rec) {
+		n := size(rec)
+		if b.full() || !e.room.Try(n) {
 			e.dispatch(&b)
-			if !e.room.wait(ctx, in.owned.ctx, rec) {
+			if !e.room.Wait(ctx, in.owned.ctx, n) {
 				break
 			}
 		}
 		taken++
 		if !in.Offsets.Begin(rec.Offset, rec.LeaderEpoch) {
-			e.room.give(size(rec)) // an earlier owner has finished it
+			e.room.Give(n) // an earlier owner has finished it
 			continue
 		}
 		e.accept(in, rec, &b)
@@ -452,7 +454,7 @@ func (e *engine) accept(in *input, rec *kgo.Record, b *batch) {
 
 // skip finishes a record that nobody works on.
 func (e *engine) skip(in *input, rec *kgo.Record, b *batch) {
-	e.room.give(size(rec))
+	e.room.Give(size(rec))
 	b.submit(&txn.Result{Inc: in.owned.inc, Source: in.Source, Offset: rec.Offset, Done: in.passed})
 }
 
@@ -498,9 +500,18 @@ func (e *engine) unsayable(rec *kgo.Record) *refusal {
 // until then, like every other one.
 func (e *engine) passed(in *input, rec *kgo.Record) txn.DoneFunc {
 	return func(bool) {
-		e.room.give(size(rec))
+		e.room.Give(size(rec))
 		e.gated(in)
 	}
+}
+
+// size is the room that a record takes.
+func size(rec *kgo.Record) int64 {
+	n := len(rec.Key) + len(rec.Value)
+	for i := range rec.Headers {
+		n += len(rec.Headers[i].Key) + len(rec.Headers[i].Value)
+	}
+	return int64(n)
 }
 
 func header(rec *kgo.Record, key string) []byte {

@@ -11,6 +11,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
+	"github.com/choreography-go/choreography/choreo/internal/room"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
@@ -23,7 +24,7 @@ func bareEngine(t *testing.T) (*engine, *input) {
 	t.Helper()
 	e := &engine{
 		plan: samplePlan(t), cfg: Config{}.withDefaults(), names: namesOf("sample", ""), source: "/sample",
-		log: slog.New(slog.DiscardHandler), fence: &txn.Fence{}, room: newRoom(100, 1<<30), sched: sched.New(4),
+		log: slog.New(slog.DiscardHandler), fence: &txn.Fence{}, room: &room.Room{MaxRecords: 100, MaxBytes: 1 << 30}, sched: sched.New(4),
 		owner: &task.Owner{}, owned: map[int32]*owned{}, failed: make(chan error, 1),
 	}
 	e.metrics, e.tracing = newMetrics(prometheus.NewRegistry(), e.plan), newTracing(nil, "sample")
@@ -81,19 +82,19 @@ func TestARecordTakesRoomUntilItsResultIsDone(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if !e.room.try(rec) {
+			if !e.room.Try(size(rec)) {
 				t.Fatal("no room")
 			}
 			in.full.Store(true)
 			r := result()
-			if n, bytes := e.room.used(); n != 1 || bytes == 0 {
+			if n, bytes := e.room.Used(); n != 1 || bytes == 0 {
 				t.Errorf("%d records of %d bytes in the room before the result is committed, want 1", n, bytes)
 			}
 			if r.Done == nil {
 				t.Fatal("nobody is told when the result is done")
 			}
 			r.Done.Done(true)
-			if n, _ := e.room.used(); n != 0 {
+			if n, _ := e.room.Used(); n != 0 {
 				t.Errorf("%d records in the room after it", n)
 			}
 			if in.full.Load() {
@@ -119,7 +120,7 @@ func TestAReplayGivesTheRoomThatItTook(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !e.room.try(rec) {
+		if !e.room.Try(size(rec)) {
 			t.Fatal("no room")
 		}
 		var b batch
@@ -132,7 +133,7 @@ func TestAReplayGivesTheRoomThatItTook(t *testing.T) {
 		default:
 			t.Fatalf("%d results, %d runs", len(b.results), len(b.work))
 		}
-		if n, bytes := e.room.used(); n != 0 || bytes != 0 {
+		if n, bytes := e.room.Used(); n != 0 || bytes != 0 {
 			t.Errorf("flow %s: %d records of %d bytes are left in the room", flow, n, bytes)
 		}
 	}
@@ -149,14 +150,14 @@ func TestARunThatWaitsIsDroppedWithItsOwnership(t *testing.T) {
 	e, in := bareEngine(t)
 	rec := &kgo.Record{Topic: "orders", Offset: 5}
 	r := &run{e: e, in: in, rec: rec, flow: "f", key: "f", hears: &hearing{handlers: []handler{waits{}}}}
-	if !e.room.try(rec) {
+	if !e.room.Try(size(rec)) {
 		t.Fatal("no room")
 	}
 	e.sched.Submit(sched.Key{Task: 0, Name: "f"}, r)
 	eventually(t, "the run waits", func() bool { return e.sched.Stats().Waiting == 1 })
 	in.owned.inc.Close(nil)
 	eventually(t, "its key is free", func() bool { return e.sched.Stats() == sched.Stats{} })
-	if n, _ := e.room.used(); n != 0 {
+	if n, _ := e.room.Used(); n != 0 {
 		t.Errorf("it still takes the room of %d records", n)
 	}
 	if n := e.stuck.count(); n != 0 {
@@ -174,7 +175,7 @@ func TestAFlowAtWorkHoldsUpNoOthersExpiry(t *testing.T) {
 		}
 	}
 	rec := &kgo.Record{Topic: "orders", Offset: 5}
-	e.room.try(rec)
+	e.room.Try(size(rec))
 	e.sched.Submit(sched.Key{Task: 0, Name: "stuck"}, &run{e: e, in: in, rec: rec, key: "stuck", hears: &hearing{handlers: []handler{waits{}}}})
 	seen("stuck")
 	seen("a")

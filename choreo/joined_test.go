@@ -152,7 +152,7 @@ func (j *joiner) hear(typ, id string, offset int64) {
 	}
 	r := &run{event: ev}
 	r.begin(j.engine, &input{owned: j.owned, Source: &txn.Source{Topic: "in"}}, rec, h)
-	if !j.room.try(r.rec) {
+	if !j.room.Try(size(r.rec)) {
 		panic("no room")
 	}
 	j.sched.Submit(sched.Key{Name: r.key}, r)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/offsets"
+	"github.com/choreography-go/choreography/choreo/internal/room"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
@@ -72,7 +73,7 @@ func newWaiting(tb testing.TB) *waiting {
 	x := &waiting{pipe: &counting{done: make(chan struct{}, 1)}}
 	x.e = &engine{
 		plan: plan, cfg: Config{MaxHandlers: 64}.withDefaults(), names: namesOf("sample", ""), source: "/sample", log: slog.New(slog.DiscardHandler),
-		fence: &txn.Fence{}, room: newRoom(1<<20, 1<<30), sched: sched.New(64), pipe: x.pipe, owner: &task.Owner{}, owned: map[int32]*owned{}, failed: make(chan error, 1),
+		fence: &txn.Fence{}, room: &room.Room{MaxRecords: 1 << 20, MaxBytes: 1 << 30}, sched: sched.New(64), pipe: x.pipe, owner: &task.Owner{}, owned: map[int32]*owned{}, failed: make(chan error, 1),
 	}
 	x.e.metrics, x.e.tracing, x.e.lapses = newMetrics(prometheus.NewRegistry(), plan), newTracing(nil, "sample"), newLapses(x.e.cfg)
 	tr, err := offsets.New(0, "")

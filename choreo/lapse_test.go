@@ -146,7 +146,7 @@ func (o *owned) hears(t *testing.T, e *engine, flow string, em Emission) {
 	r := &run{event: cloudevent.Event{ID: em.Type, Source: "/" + flow, Type: em.Type, CorrelationID: flow, Time: time.Now(), Data: data}}
 	in := &input{owned: o, Source: &txn.Source{Topic: "in"}}
 	r.begin(e, in, &kgo.Record{Topic: "in"}, e.plan.hears[em.Type])
-	if !e.room.try(r.rec) {
+	if !e.room.Try(size(r.rec)) {
 		t.Fatal("no room")
 	}
 	e.sched.Submit(sched.Key{Name: r.key}, r)

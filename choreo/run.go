@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/internal/room"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
@@ -48,10 +49,10 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 		plan: p, cfg: cfg, names: namesOf(p.service, cfg.TopicPrefix), source: p.source(), wrap: s.middleware,
 		log: serviceLogger(cfg.Logger, p.service, cfg.InstanceID), metrics: newMetrics(cfg.Registerer, p),
 		tracing: newTracing(cfg.TracerProvider, cfg.TopicPrefix+p.service),
-		fence:   &txn.Fence{}, room: newRoom(cfg.MaxInFlight, cfg.MaxInFlightBytes), sched: sched.New(cfg.MaxHandlers), lapses: newLapses(cfg),
+		fence:   &txn.Fence{}, room: &room.Room{MaxRecords: cfg.MaxInFlight, MaxBytes: cfg.MaxInFlightBytes}, sched: sched.New(cfg.MaxHandlers), lapses: newLapses(cfg),
 		owned: map[int32]*owned{}, failed: make(chan error, 1),
 	}
-	e.room.closedBecause = e.journalFull
+	e.room.Closed = e.journalFull
 	e.doors = e.newDoors()
 	group := e.names.group
 	writes := []string{e.names.inbox, e.names.journal, e.names.dlq}
@@ -355,7 +356,7 @@ func (e *engine) keepHouse(ctx context.Context) {
 			}
 		}
 		e.journalBytes.Store(bytes)
-		e.room.changed()
+		e.room.Changed()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/internal/room"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/prometheus/client_golang/prometheus"
@@ -185,7 +186,7 @@ func openMall(t *testing.T, change func(*Config), d ...Declaration) *mall {
 	e, in := bareEngine(t)
 	in.owned.inc.Close(nil)
 	m := &mall{engine: e, till: &till{pipeline: e.pipe}}
-	e.sched, e.room = sched.New(64), newRoom(1<<20, 1<<30)
+	e.sched, e.room = sched.New(64), &room.Room{MaxRecords: 1 << 20, MaxBytes: 1 << 30}
 	e.plan, e.pipe = newPlan(NewService("mall", d...)), m.till
 	if err := e.plan.err(); err != nil {
 		t.Fatal(err)
@@ -224,7 +225,7 @@ func (m *mall) hear(flow string, em Emission) {
 	}
 	rec.Timestamp = time.Now()
 	r.begin(m.engine, m.in, rec, m.plan.hears[em.Type])
-	if !m.room.try(r.rec) {
+	if !m.room.Try(size(r.rec)) {
 		panic("no room")
 	}
 	m.sched.Submit(sched.Key{Name: r.key}, r)

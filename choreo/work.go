@@ -237,7 +237,7 @@ func (r *run) giveRoom() {
 		r.e.lapses.settled()
 		return
 	}
-	r.e.room.give(r.size)
+	r.e.room.Give(r.size)
 	if r.held {
 		r.in.owned.held.Add(-1)
 	}

@@ -158,9 +158,9 @@ var barrierMutants = []Mutant{
 		Breaks: "lost events are said", By: runtime("TestATruncated"),
 	},
 	{
-		Name: "a record's room is never bounded", File: "choreo/room.go",
+		Name: "a record's room is never bounded", File: "choreo/internal/room/room.go",
 		Old: `if r.records > 0 && (`, New: `if false && (`,
-		Breaks: "what is in flight is bounded", By: runtime("TestARecord|Room"),
+		Breaks: "what is in flight is bounded", By: []Tests{{"choreo/internal/room", ""}},
 	},
 	{
 		Name: "an event changes a state twice", File: applyFile,
