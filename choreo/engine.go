@@ -17,6 +17,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/choreography-go/choreography/choreo/internal/view"
 	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -45,7 +46,7 @@ type engine struct {
 	outgoing sync.Pool // of *outgoing
 
 	inbox    *kgo.Client // publishes to the inbox
-	view     *view
+	view     *view.View
 	watchers watchers
 	overdue  overdue
 	stuck    stuckRuns

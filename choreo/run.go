@@ -12,6 +12,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/choreography-go/choreography/choreo/internal/view"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -93,7 +94,7 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 	if e.owner, err = task.New(tc); err != nil {
 		return nil, err
 	}
-	e.view = newView(e.names.journal, e.clientOptions("view"), e.newStore, e.watchers.wake)
+	e.view = view.New(view.Config{Journal: e.names.journal, NewStore: e.newStore, Options: e.clientOptions("view"), Changed: e.watchers.wake})
 	return e, nil
 }
 
@@ -147,7 +148,7 @@ func (e *engine) run(ctx context.Context, s *Service) (err error) {
 		return fmt.Errorf("make the client that publishes: %w", err)
 	}
 	defer e.inbox.Close()
-	defer e.view.close()
+	defer e.view.Close()
 	defer e.closeDoors()
 
 	wg.Go(func() {

@@ -1,4 +1,4 @@
-package choreo
+package view
 
 import (
 	"context"
@@ -10,7 +10,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestViewWaitsForWhatMayBeCommitted asks for a state while a transaction that
 // changes it is open: when it commits in time the answer has it; when it stays
@@ -53,15 +56,15 @@ func TestViewWaitsForWhatMayBeCommitted(t *testing.T) {
 	}
 
 	woken := make(chan string, 10)
-	v := newView("j", []kgo.Opt{seeds}, newStore, func(flow string) { woken <- flow })
-	defer v.close()
-	if _, err := v.state(t.Context(), 0, "s", "f"); !errors.Is(err, ErrNoFlow) {
-		t.Fatalf("before the flow began: %v, want ErrNoFlow", err)
+	v := New(Config{Journal: "j", NewStore: newStore, Options: []kgo.Opt{seeds}, Changed: func(flow string) { woken <- flow }})
+	defer v.Close()
+	if _, known, err := v.State(t.Context(), 0, "s", "f"); known || err != nil {
+		t.Fatalf("before the flow began: %t, %v; it is not known", known, err)
 	}
 	write("one", "1")
 	commit()
-	if got, err := v.state(t.Context(), 0, "s", "f"); err != nil || string(got) != "one" {
-		t.Fatalf("after the commit: %q, %v", got, err)
+	if got, known, err := v.State(t.Context(), 0, "s", "f"); err != nil || !known || string(got) != "one" {
+		t.Fatalf("after the commit: %q, %t, %v", got, known, err)
 	}
 	if flow := <-woken; flow != "f" {
 		t.Errorf("woken for %q", flow)
@@ -74,7 +77,7 @@ func TestViewWaitsForWhatMayBeCommitted(t *testing.T) {
 	}
 	asked := make(chan answer)
 	go func() {
-		got, err := v.state(context.Background(), 0, "s", "f")
+		got, _, err := v.State(context.Background(), 0, "s", "f")
 		asked <- answer{got, err}
 	}()
 	commit() // within the patience of the one who asks, whichever comes first
@@ -84,14 +87,14 @@ func TestViewWaitsForWhatMayBeCommitted(t *testing.T) {
 
 	write("three", "3") // and left open
 	began := time.Now()
-	if got, err := v.state(t.Context(), 0, "s", "f"); err != nil || string(got) != "two" {
+	if got, _, err := v.State(t.Context(), 0, "s", "f"); err != nil || string(got) != "two" {
 		t.Errorf("beside an open transaction: %q, %v; want two", got, err)
 	}
 	if took := time.Since(began); took < openPatience || took > 10*openPatience {
 		t.Errorf("it took %v; transactions may be open for %v before they are passed over", took, openPatience)
 	}
 	commit()
-	if got, err := v.state(t.Context(), 0, "s", "f"); err != nil || string(got) != "three" {
+	if got, _, err := v.State(t.Context(), 0, "s", "f"); err != nil || string(got) != "three" {
 		t.Errorf("after its commit: %q, %v; want three", got, err)
 	}
 }
@@ -115,11 +118,12 @@ func TestViewIsClosedWhileItBeginsToRead(t *testing.T) {
 	if err := producer.ProduceSync(t.Context(), &kgo.Record{Value: []byte("read before")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	v := newView("j", []kgo.Opt{seeds, kgo.DisableClientMetrics()}, func() *journal.Store {
+	newStore := func() *journal.Store {
 		return journal.New(journal.Config{States: map[string]time.Duration{"s": time.Hour}})
-	}, func(string) {})
-	if _, err := v.state(t.Context(), 0, "s", "f"); !errors.Is(err, ErrNoFlow) {
-		t.Fatal(err)
+	}
+	v := New(Config{Journal: "j", NewStore: newStore, Options: []kgo.Opt{seeds, kgo.DisableClientMetrics()}, Changed: func(string) {}})
+	if _, known, err := v.State(t.Context(), 0, "s", "f"); known || err != nil {
+		t.Fatal(known, err)
 	}
 
 	asked, ended, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -156,7 +160,10 @@ func TestViewIsClosedWhileItBeginsToRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-asked
-	v.close()
+	v.Close()
+	if _, _, err := v.State(t.Context(), 0, "s", "f"); !errors.Is(err, ErrClosed) {
+		t.Errorf("of a closed view: %v, want ErrClosed", err)
+	}
 	if len(late) > 0 {
 		t.Error("the partition was read while the client was closed")
 	}
