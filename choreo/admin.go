@@ -48,7 +48,7 @@ func (e *engine) startAdmin() (stop func(context.Context) error, err error) {
 // status is the engine as probes and metrics show it.
 func (e *engine) status() status {
 	parked := e.parkings()
-	s := status{live: true, reasons: e.reasons(parked), tasks: e.owner.Status().Tasks, overdue: e.overdue.byStep(), stuck: e.stuck.count()}
+	s := status{live: true, reasons: e.reasons(parked), tasks: e.owner.Status().Tasks, overdue: e.attempts.Overdue(), stuck: e.stuck.count()}
 	s.inFlight, s.inFlightBytes = e.room.Used()
 	s.doors = e.doorStates()
 	s.parked = map[string]int{}

@@ -16,6 +16,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/room"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
+	"github.com/choreography-go/choreography/choreo/internal/timelimit"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/choreography-go/choreography/choreo/internal/view"
 	"github.com/choreography-go/choreography/choreo/operator"
@@ -48,7 +49,7 @@ type engine struct {
 	inbox    *kgo.Client // publishes to the inbox
 	view     *view.View
 	watchers watchers
-	overdue  overdue
+	attempts timelimit.Attempts
 	stuck    stuckRuns
 	lapses   *lapses
 	doors    map[string]*door // by step, those that have one

@@ -11,6 +11,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/room"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/task"
+	"github.com/choreography-go/choreography/choreo/internal/timelimit"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/choreography-go/choreography/choreo/internal/view"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -51,7 +52,8 @@ func newEngine(s *Service, p *plan, cfg Config) (*engine, error) {
 		log: serviceLogger(cfg.Logger, p.service, cfg.InstanceID), metrics: newMetrics(cfg.Registerer, p),
 		tracing: newTracing(cfg.TracerProvider, cfg.TopicPrefix+p.service),
 		fence:   &txn.Fence{}, room: &room.Room{MaxRecords: cfg.MaxInFlight, MaxBytes: cfg.MaxInFlightBytes}, sched: sched.New(cfg.MaxHandlers), lapses: newLapses(cfg),
-		owned: map[int32]*owned{}, failed: make(chan error, 1),
+		attempts: timelimit.Attempts{Late: ErrTimeout},
+		owned:    map[int32]*owned{}, failed: make(chan error, 1),
 	}
 	e.room.Closed = e.journalFull
 	e.doors = e.newDoors()

@@ -32,7 +32,7 @@ func (e *engine) reasons(parked []taskParking) []string {
 	if err := e.owner.Status().Ready(); err != nil {
 		all = append(all, splitErrors(err)...)
 	}
-	late := e.overdue.byStep()
+	late := e.attempts.Overdue()
 	for _, step := range slices.Sorted(maps.Keys(late)) {
 		all = append(all, fmt.Sprintf("step %q: %d attempts ignore their context and run on after their Timeout, blocking their flows", step, late[step]))
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
+	"github.com/choreography-go/choreography/choreo/internal/timelimit"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -400,9 +401,9 @@ func (r *run) try(h handler, doing string, what attempted) (err error) {
 	m := r.e.metrics.step(name)
 	ctx := r.in.owned.ctx
 	ctx, span := r.e.tracing.start(ctx, r, name)
-	var limit *limited
+	var limit *timelimit.Context
 	if timeout > 0 {
-		limit = r.e.overdue.begin(ctx, name, start, timeout)
+		limit = r.e.attempts.Begin(ctx, name, start, timeout)
 		ctx = limit
 	}
 	r.ctx = r.newContext(ctx)
@@ -413,8 +414,7 @@ func (r *run) try(h handler, doing string, what attempted) (err error) {
 		r.tried = time.Now()
 		m.seconds.Observe(r.tried.Sub(start).Seconds())
 		if limit != nil {
-			r.e.overdue.end(limit)
-			if limit.finish(r.tried) && err != nil {
+			if late := limit.End(r.tried); late && err != nil {
 				err = errors.Join(ErrTimeout, err)
 			}
 		}
