@@ -93,7 +93,7 @@ mutants:
 
 # Every kind of mutation that gremlins knows. It only says where they are: it takes one that
 # does not compile for killed, and does not say by which test.
-MUTATED := sched offsets agenda room timelimit journal view producer txn task
+MUTATED := sched offsets agenda room timelimit journal view producer clientmetrics txn task
 ALL_MUTATIONS := --invert-assignments --invert-bitwise --invert-bwassign --invert-logical --invert-loopctrl --remove-self-assignments
 
 ## mutants-all: those too that a tool generates for choreo/internal; about an hour

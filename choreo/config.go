@@ -256,7 +256,7 @@ func isAddr(s string, needHost bool, lowestPort uint64) bool {
 // clientOptions are those of every Kafka client of a kind: lane, data, publish,
 // view, admin.
 func (e *engine) clientOptions(kind string) []kgo.Opt {
-	return e.cfg.kafka(clientLogger(e.log), e.metrics.clientHook(kind))
+	return e.cfg.kafka(clientLogger(e.log), e.metrics.clients.Hook(kind))
 }
 
 // KafkaOptions are those by which a client of a tool's own connects as the

@@ -26,7 +26,7 @@ var describedName = regexp.MustCompile(`fqName: "(choreo_[^"]+)"`)
 // MetricsOf names the metrics of a service, those of its Kafka clients included.
 func MetricsOf(s *Service) []string {
 	reg := prometheus.NewRegistry()
-	newMetrics(reg, newPlan(s)).clientHook("lane")
+	newMetrics(reg, newPlan(s)).clients.Hook("lane")
 	descriptions := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descriptions)

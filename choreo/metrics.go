@@ -2,19 +2,17 @@ package choreo
 
 import (
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/internal/clientmetrics"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/task"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/plugin/kprom"
 )
 
 const namespace = "choreo"
@@ -61,9 +59,7 @@ type metrics struct {
 
 	lanesBusy prometheus.Gauge
 	source    atomic.Pointer[statusSource]
-
-	mu      sync.Mutex
-	clients map[string]*clientMetrics // by kind
+	clients   clientmetrics.Kinds
 }
 
 // stepMetrics are those of one step, reaction, state or deadline.
@@ -107,7 +103,7 @@ func newMetrics(reg *prometheus.Registry, p *plan) *metrics {
 		replays:  map[string]prometheus.Counter{},
 		failures: map[txn.Reason]prometheus.Counter{},
 		again:    map[txn.RetryReason]prometheus.Counter{},
-		clients:  map[string]*clientMetrics{},
+		clients:  clientmetrics.Kinds{Registry: reg, Namespace: namespace + "_kafka"},
 	}
 	m.consumed = m.counter("consumed_total", "Events that were heard.")
 	m.lag = m.histogram("lag_seconds", "Time from an event's record timestamp to the commit of what was said on it.", lagBuckets)
@@ -491,95 +487,6 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 				is = 1
 			}
 			gauge(c.breaker, is, d.Step, state)
-		}
-	}
-}
-
-// clientMetrics measures all Kafka clients of one kind together, whatever their
-// number and however often they are made anew. (A kprom.Metrics alone is for
-// one client: it registers its series with each client that it meets.)
-type clientMetrics struct {
-	*kprom.Metrics
-
-	mu      sync.Mutex
-	clients map[*kgo.Client]struct{}
-}
-
-// clientHook is the option that measures clients of a kind; the kind is the
-// label "client" of their series.
-func (m *metrics) clientHook(kind string) kgo.Opt {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := m.clients[kind]
-	if c == nil {
-		c = newClientMetrics(m.reg, kind)
-		m.clients[kind] = c
-	}
-	return kgo.WithHooks(c)
-}
-
-func newClientMetrics(reg *prometheus.Registry, kind string) *clientMetrics {
-	labels := prometheus.Labels{"client": kind}
-	c := &clientMetrics{clients: map[*kgo.Client]struct{}{}}
-	c.Metrics = kprom.NewMetrics(namespace+"_kafka", kprom.WithStaticLabel(labels), kprom.Registerer(withoutGauges{reg}),
-		kprom.FetchAndProduceDetail(kprom.ByTopic, kprom.Records, kprom.UncompressedBytes, kprom.CompressedBytes))
-	c.Metrics.OnNewClient(nil) // registers; the client would serve the gauges only, which are made here
-	for _, g := range []struct {
-		name, help string
-		of         func(*kgo.Client) int64
-	}{
-		{"buffered_produce_records", "Records waiting to be produced.", (*kgo.Client).BufferedProduceRecords},
-		{"buffered_fetch_records", "Records fetched and not taken yet.", (*kgo.Client).BufferedFetchRecords},
-		{"buffered_fetch_bytes", "Size of the records fetched and not taken yet.", (*kgo.Client).BufferedFetchBytes},
-	} {
-		replace(reg, prometheus.NewGaugeFunc(
-			prometheus.GaugeOpts{Namespace: namespace + "_kafka", Name: g.name, Help: g.help, ConstLabels: labels},
-			func() float64 { return c.sum(g.of) }))
-	}
-	return c
-}
-
-func (c *clientMetrics) sum(of func(*kgo.Client) int64) float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var n int64
-	for cl := range c.clients {
-		n += of(cl)
-	}
-	return float64(n)
-}
-
-// OnNewClient counts a client in.
-func (c *clientMetrics) OnNewClient(cl *kgo.Client) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.clients[cl] = struct{}{}
-}
-
-// OnClientClosed counts a client out.
-func (c *clientMetrics) OnClientClosed(cl *kgo.Client) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.clients, cl)
-}
-
-// withoutGauges registers all but gauges that are computed from a client.
-type withoutGauges struct{ *prometheus.Registry }
-
-// Register implements prometheus.Registerer.
-func (r withoutGauges) Register(c prometheus.Collector) error {
-	if _, ok := c.(prometheus.GaugeFunc); ok {
-		return nil
-	}
-	r.Unregister(c)
-	return r.Registry.Register(c)
-}
-
-// MustRegister implements prometheus.Registerer.
-func (r withoutGauges) MustRegister(cs ...prometheus.Collector) {
-	for _, c := range cs {
-		if err := r.Register(c); err != nil {
-			panic(err)
 		}
 	}
 }

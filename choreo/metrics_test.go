@@ -11,7 +11,6 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // fixedStatus is a statusSource that always says the same.
@@ -159,67 +158,14 @@ func TestMetricsShowTheEnginesStatus(t *testing.T) {
 func TestARegistryServesOneServiceAfterTheOther(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	first := newMetrics(reg, samplePlan(t))
-	first.clientHook("lane")
+	first.clients.Hook("lane")
 	first.consumed.Inc()
 	second := newMetrics(reg, samplePlan(t))
-	second.clientHook("lane")
+	second.clients.Hook("lane")
 	second.watch(&fixedStatus{journalFlows: 3})
 	got := gathered(t, reg)
 	if got["choreo_consumed_total{}"] != 1 || got["choreo_journal_flows{}"] != 3 {
 		t.Errorf("consumed %v, flows %v", got["choreo_consumed_total{}"], got["choreo_journal_flows{}"])
-	}
-}
-
-func TestClientsOfAKindAreMeasuredTogether(t *testing.T) {
-	cfg, _ := sampleBroker(t)
-	reg := prometheus.NewRegistry()
-	m := newMetrics(reg, samplePlan(t))
-	connects := func(kind string) (n float64) {
-		for name, v := range gathered(t, reg) {
-			if strings.HasPrefix(name, "choreo_kafka_connects_total{client="+kind+",") {
-				n += v
-			}
-		}
-		return n
-	}
-	open := func(kind string) *kgo.Client {
-		cl, err := kgo.NewClient(cfg.kafka(m.clientHook(kind), kgo.ManualFlushing(), kgo.DefaultProduceTopic("t"))...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cl.Ping(sampleContext(t)); err != nil {
-			t.Fatal(err)
-		}
-		return cl
-	}
-	first := open("lane")
-	one := connects("lane")
-	if one == 0 {
-		t.Fatal("no connection was counted")
-	}
-	second := open("lane")
-	other := open("data")
-	defer other.Close()
-	if got := connects("lane"); got <= one {
-		t.Errorf("%v connections of two clients, one made %v", got, one)
-	}
-	for _, cl := range []*kgo.Client{first, second} {
-		cl.Produce(t.Context(), kgo.StringRecord("x"), nil)
-	}
-	buffered := "choreo_kafka_buffered_produce_records{client=lane}"
-	if got := gathered(t, reg)[buffered]; got != 2 {
-		t.Errorf("%v records are buffered in two clients", got)
-	}
-	first.Close()
-	if got := gathered(t, reg)[buffered]; got != 1 {
-		t.Errorf("%v records are buffered after one client was closed", got)
-	}
-	second.Close()
-	before := connects("lane")
-	third := open("lane")
-	defer third.Close()
-	if got := connects("lane"); got <= before {
-		t.Errorf("%v connections after a client was made anew, %v before", got, before)
 	}
 }
 
