@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/contract"
-	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -43,44 +42,6 @@ func (e *engine) startAdmin() (stop func(context.Context) error, err error) {
 		e.metrics.watch(nil)
 		return nil
 	}, nil
-}
-
-// status is the engine as probes and metrics show it.
-func (e *engine) status() status {
-	parked := e.parkings()
-	s := status{live: true, reasons: e.reasons(parked), tasks: e.owner.Status().Tasks, overdue: e.attempts.Overdue(), stuck: e.stuck.count()}
-	s.inFlight, s.inFlightBytes = e.room.Used()
-	s.doors = e.doorStates()
-	s.parked = map[string]int{}
-	for _, p := range parked {
-		s.add(p.Parking)
-	}
-	s.deadlines = make(map[string]int, len(e.plan.deadlines))
-	for _, d := range e.plan.deadlines {
-		s.deadlines[d.deadline] = 0
-	}
-	s.joins = map[string]journal.Joining{}
-	for _, x := range e.plan.steps {
-		if x.join != nil {
-			s.joins[x.step] = journal.Joining{}
-		}
-	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for _, o := range e.owned {
-		s.addJoins(o.store.Joining())
-		for name, n := range o.store.Pending() {
-			s.deadlines[name] += n
-		}
-		failing, lateBy := o.lateness()
-		s.failing, s.lateBy = s.failing+failing, max(s.lateBy, lateBy)
-		s.journalFlows += o.store.Flows()
-		s.journalBytes += o.store.Bytes()
-		for _, in := range o.inputs {
-			s.beyondPrefix += in.Offsets.Beyond()
-		}
-	}
-	return s
 }
 
 // adminHandler answers
