@@ -2,6 +2,7 @@ package main
 
 const (
 	doorFile    = "choreo/door.go"
+	doorsFile   = "choreo/doors.go"
 	breakerFile = "choreo/breaker.go"
 	doorTests   = "TestABreakerOpens|TestNobodyIs|TestOneThatFails|TestARefusalIs|TestCompensationsPass|TestABulkhead|TestAProbe|TestLateResults|TestAfterARestartThe|TestWaitingIs|TestTimeAtTheDoor|TestAfterAnOutage|TestWho"
 	awayTests   = "TestReadingPauses|TestWaitersInMemory|TestABreakerShows"
@@ -113,7 +114,7 @@ var policyMutants = []Mutant{
 		Breaks: "those who wait come ever faster, not all at once", By: runtime(doorTests),
 	},
 	{
-		Name: "whoever does not come keeps its place", File: doorFile,
+		Name: "whoever does not come keeps its place", File: doorsFile,
 		Old: `		d.forget(sched.Key{Task: s.o.partition, Name: s.key})
 `, New: "\t\t_ = d\n",
 		Breaks: "who has no more need of its place gives it to the next", By: runtime(doorTests),
@@ -139,12 +140,12 @@ var policyMutants = []Mutant{
 		Breaks: "a breaker finds out when the provider is back", By: runtime(doorTests),
 	},
 	{
-		Name: "waiters in memory fill the room", File: doorFile,
+		Name: "waiters in memory fill the room", File: doorsFile,
 		Old: `d.inMemory.Load() >= int64(e.partOfRoom()) || `, New: ``,
 		Breaks: "who waits for room at a step leaves memory to others", By: runtime(awayTests),
 	},
 	{
-		Name: "an outage takes all that may be parked", File: doorFile,
+		Name: "an outage takes all that may be parked", File: doorsFile,
 		Old: `return e.cfg.MaxParkedPerTask - e.cfg.MaxParkedPerTask/8`, New: `return e.cfg.MaxParkedPerTask`,
 		Breaks: "reading pauses before the bound of parked events", By: runtime(awayTests),
 	},
