@@ -96,7 +96,7 @@ func (s *reactionRun) handle(r *run) verdict {
 	if err != nil && !permanent {
 		if v, ok := r.again(s.policy.retry, err, false); ok {
 			m.retries.Inc()
-			r.logger(s.reaction).Warn("attempt failed, will be repeated", "attempt", r.attempt, "in", time.Duration(v), "error", err)
+			r.logger(s.reaction).Warn("attempt failed, will be repeated", "attempt", r.attempt, "in", time.Duration(v), "error", r.e.errorText(err))
 			return v
 		}
 	}

@@ -79,13 +79,13 @@ func (s *stepRun) handle(r *run) verdict {
 	if v, ok := r.again(s.policy.retry, err, false); ok {
 		m.retries.Inc()
 		s.keepHalves(r)
-		r.logger(s.step).Warn("attempt failed, will be repeated", "attempt", r.attempt, "in", time.Duration(v), "error", err)
+		r.logger(s.step).Warn("attempt failed, will be repeated", "attempt", r.attempt, "in", time.Duration(v), "error", r.e.errorText(err))
 		return v
 	}
 	if s.giveUp != nil {
 		if s.sayFailure(r, s.giveUp, err, kindGaveUp, journal.GaveUp) {
 			m.gaveUp.Inc()
-			r.logger(s.step).Error("gave up", "attempts", r.attempt, "error", err)
+			r.logger(s.step).Error("gave up", "attempts", r.attempt, "error", r.e.errorText(err))
 		}
 		return done
 	}

@@ -75,6 +75,12 @@ type Config struct {
 	// it. Data are never logged; with Redact set, neither is the text of errors
 	// of decoding, which may quote them. Nil: dead letters keep the data.
 	Redact func(cloudevent.Event) []byte
+	// RedactError says what of the text of an error may be kept and shown: in logs,
+	// dead letters, the journal, audit events and spans. Handlers return errors of
+	// their own making, and of drivers and providers, which may quote what is secret
+	// or personal. It must be safe for concurrent use, and may be given what it has
+	// returned. Nil: texts are kept, cut at 1 KiB.
+	RedactError func(text string) string
 	// Listen opens the addresses of [HTTP] and of AdminAddr; default
 	// [net.Listen]. Tests give one of a network in memory.
 	Listen func(network, address string) (net.Listener, error)

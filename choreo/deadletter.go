@@ -198,13 +198,19 @@ func (e *engine) flatten(d *kgo.Record, ev *cloudevent.Event) {
 	}
 }
 
-// errorText is an error as letters and logs have it. What a decoder says may
-// quote the payload.
+// errorText is an error as it is kept and shown. What a decoder says may quote the
+// payload.
 func (e *engine) errorText(err error) string {
 	if x, ok := errors.AsType[*decodeError](err); ok && e.cfg.Redact != nil {
 		return fmt.Sprintf("decode the payload of %s: %s, whose text may quote the payload and is left out for Config.Redact", x.typ, errorClass(x.err))
 	}
-	return bounded(err.Error())
+	text := err.Error()
+	if e.cfg.RedactError != nil {
+		if p := protect(func() { text = e.cfg.RedactError(text) }); p != nil { // better nothing than too much
+			text = fmt.Sprintf("%s, whose text is left out, because Config.RedactError has panicked", errorClass(err))
+		}
+	}
+	return bounded(text)
 }
 
 // fingerprint groups dead letters of one cause: step, reason, class of the

@@ -17,6 +17,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/choreotest"
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/deadletter"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
@@ -444,6 +445,43 @@ func TestRedactedLetters(t *testing.T) {
 			}
 			if e, ok := errors.AsType[*deadletter.NotReplayable](err); !ok || !strings.Contains(e.Error(), l.Origin) {
 				t.Errorf("its replay: %v, want that it is at its origin, %s", err, l.Origin)
+			}
+		})
+	}
+}
+
+// What Config.RedactError leaves out of an error is nowhere: not in a log line, in
+// the journal, in an audit event or in a letter.
+func TestRedactedErrors(t *testing.T) {
+	const secret = "4111-1111"
+	for _, c := range []struct {
+		name   string
+		redact func(string) string
+		want   string
+	}{
+		{"a part", func(text string) string { return strings.ReplaceAll(text, secret, "***") }, "the card *** is refused"},
+		{"by a panic", func(text string) string { panic(text) }, "whose text is left out"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			step := (&worker{}).step()
+			rarely(&step)
+			step.Do = func(context.Context, job) (work, error) {
+				return work{}, errors.New("the card " + secret + " is refused")
+			}
+			step.GiveUp = choreo.Failure[job]{}
+			log := &lines{}
+			s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(1), step), choreotest.With(func(cfg *choreo.Config) {
+				cfg.RedactError, cfg.Logger = c.redact, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			}))
+			s.Publish("f", jobGiven.New(job{"f", "a"}))
+			i := s.ExpectStuck("f", "work")
+			a := s.Tell(asked(operator.Retry, i, ""))
+			s.Tell(asked(operator.Skip, s.ExpectStuck("f", "work"), ""))
+			d := s.ExpectDeadLetter("f").Header("choreo-dlq-error")
+			for where, text := range map[string]string{"the journal": i.Error, "the audit event": a.Error, "the letter": d, "the log": strings.Join(log.all(), "\n")} {
+				if strings.Contains(text, secret) || !strings.Contains(text, c.want) {
+					t.Errorf("%s says %s", where, text)
+				}
 			}
 		})
 	}

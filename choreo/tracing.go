@@ -122,14 +122,14 @@ func appendEvent(attrs []attribute.KeyValue, ev *cloudevent.Event, flow string) 
 	)
 }
 
-// end ends the span; err is what came of the attempt.
-func (s attemptSpan) end(err error) {
+// end ends the span; err is what came of the attempt, and text what is shown of it.
+func (s attemptSpan) end(err error, text func(error) string) {
 	if s.span == nil {
 		return
 	}
 	if err != nil {
 		s.span.SetAttributes(semconv.ErrorTypeKey.String(errorType(err)))
-		s.span.SetStatus(codes.Error, bounded(err.Error()))
+		s.span.SetStatus(codes.Error, text(err))
 	}
 	s.span.End()
 }

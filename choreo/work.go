@@ -418,7 +418,7 @@ func (r *run) try(h handler, doing string, what attempted) (err error) {
 				err = errors.Join(ErrTimeout, err)
 			}
 		}
-		span.end(err)
+		span.end(err, r.e.errorText)
 		if d != nil {
 			err = d.leave(r, pass, err)
 		}

@@ -89,6 +89,18 @@ var deadLetterMutants = []Mutant{
 		Breaks: "of a payload a letter keeps what Redact leaves", By: runtime("TestRedacted"),
 	},
 	{
+		Name: "the text of an error is kept whole", File: deadLetterFile,
+		Old: "{ text = e.cfg.RedactError(text) }", New: "{ e.cfg.RedactError(text) }",
+		Breaks: "of an error nothing is kept but what RedactError leaves", By: runtime("TestRedacted"),
+	},
+	{
+		Name: "an error's text is in its log line", File: barrierFile,
+		Old: `"attempt", r.attempt, "in", time.Duration(v), "error", r.e.errorText(err))
+		return v`, New: `"attempt", r.attempt, "in", time.Duration(v), "error", err)
+		return v`,
+		Breaks: "of an error nothing is shown but what RedactError leaves", By: runtime("TestRedacted"),
+	},
+	{
 		Name: "a replay of a cancelled step is marked as succeeded", File: barrierFile,
 		Old: "\t\tr.replay.cancelled = true\n", New: "",
 		Breaks: "the mark says what became of the letter", By: replays,
