@@ -21,12 +21,15 @@ import (
 	shipping "github.com/choreography-go/choreography/services/shipping/service"
 )
 
-// bank is a ledger that outlives every instance, and that cannot be reached for
-// ten minutes: wishes are not heard, or their answers are lost.
+// bank is a ledger that outlives every instance, and that cannot be reached at
+// times: wishes are not heard, or their answers are lost.
 type bank struct {
 	paymentdomain.MemoryLedger
+	away func(call int, after time.Duration) bool
+
 	mu    sync.Mutex
 	began time.Time // of the run: when it was first asked
+	all   int       // calls
 	calls int       // while it is away
 }
 
@@ -38,8 +41,8 @@ func (b *bank) call(do func() error) error {
 	if b.began.IsZero() {
 		b.began = time.Now()
 	}
-	after := time.Since(b.began)
-	away := after > 30*time.Second && after < 10*time.Minute+30*time.Second
+	b.all++
+	away := b.away(b.all, time.Since(b.began))
 	if away {
 		b.calls++
 	}
@@ -70,6 +73,20 @@ func (b *bank) Void(ctx context.Context, holdKey string) error {
 // ten minutes and payment's instances are killed, moved and joined by others. No
 // customer is declined by it: every order is paid and shipped when it is back.
 func TestSimulateABankThatIsAway(t *testing.T) {
+	outage(t, 20, 2000, func(_ int, after time.Duration) bool {
+		return after > 30*time.Second && after < 10*time.Minute+30*time.Second
+	})
+}
+
+// TestSimulateABankThatFailsOften is the same with a provider of which three in ten
+// calls fail, all the time.
+func TestSimulateABankThatFailsOften(t *testing.T) {
+	outage(t, 15, 2000, func(call int, _ time.Duration) bool { return call*7%10 < 3 })
+}
+
+// outage runs orders of which every one is to be paid, while the bank is away at
+// times. It must be called so often while it is.
+func outage(t *testing.T, least, limit int, away func(call int, after time.Duration) bool) {
 	var ledger *bank
 	var warehouse *shelves
 	most := 0
@@ -108,10 +125,10 @@ func TestSimulateABankThatIsAway(t *testing.T) {
 		choreotest.Options{
 			For: 11 * time.Minute, FaultEvery: 20 * time.Second,
 			Faults: []choreotest.FaultKind{choreotest.Kills, choreotest.Joins, choreotest.Leaves, choreotest.Cuts, choreotest.LeaderMoves},
-			Reset:  func() { ledger, warehouse = &bank{}, newShelves() },
+			Reset:  func() { ledger, warehouse = &bank{away: away}, newShelves() },
 		},
 	)
-	if most < 20 || most > 2000 {
+	if most < least || most > limit {
 		t.Errorf("at most %d calls were made while it was away", most)
 	}
 	t.Logf("at most %d calls were made while it was away", most)
