@@ -87,6 +87,7 @@ func (d *directive) obey() error {
 var (
 	errNotParked  = errors.New("nothing is parked there any more: what was stuck is done, or was given up")
 	errOtherEvent = errors.New("another event is the first of the queue there by now: what was stuck is done, or was given up")
+	errCalledOff  = errors.New("the step was called off: its compensation is queued, and goes before any further attempt; list again to see whether it fails")
 	errMovedOn    = errors.New("the event has moved on since: what was stuck is done, and its present attempts are at something else; list again")
 )
 
@@ -108,6 +109,10 @@ func (d *directive) resume() error {
 		return fmt.Errorf("the service no longer declares that %q hears this event: its next attempt makes it a dead letter", p.At)
 	case p.At != d.Name && !slices.Contains(formerNames(h), d.Name):
 		return errMovedOn
+	}
+	if _, overtaking := d.e.promotable(o, d.Key, p); overtaking != nil {
+		o.agenda.Add(d.Key, 0)
+		return errCalledOff
 	}
 	if d.Do == operator.Resolve {
 		if err := d.resolvable(h, probe); err != nil {

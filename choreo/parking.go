@@ -400,9 +400,10 @@ func (s *stepPlan) isTriggeredBy(rec *kgo.Record) bool {
 
 // recall puts the queues of a restored journal on the agenda. The wall clock of
 // who wrote it may have been ahead, or its handler may have waited for longer: no
-// attempt is further away than the handler allows.
+// attempt is further away than the handler allows. A compensation that is queued
+// does not wait for it. See promote.
 func (e *engine) recall(o *owned) {
-	o.store.Heads(func(key, at string, next time.Time) {
+	o.store.Heads(func(key, at string, _ int, next time.Time) {
 		if d := e.doors[at]; d != nil {
 			d.distrust()
 		}
@@ -417,7 +418,12 @@ func (e *engine) recall(o *owned) {
 			o.early[key] = earlier{next, o.clock.began.Add(longest)}
 		}
 	})
-	o.store.Heads(func(key, _ string, next time.Time) { o.agenda.Add(key, o.until(key, next)) })
+	o.store.Heads(func(key, at string, behind int, next time.Time) {
+		o.agenda.Add(key, o.until(key, next))
+		if s := e.plan.stepOf(at); s != nil && len(s.triggers) > 0 && behind > 0 {
+			o.agenda.Add(key, 0) // a compensation that went before may have been lost with its attempt
+		}
+	})
 }
 
 // earlier is the time of an attempt that a journal says is later.

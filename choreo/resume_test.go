@@ -1,6 +1,11 @@
 package choreo
 
 import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +13,8 @@ import (
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
+	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -85,6 +92,82 @@ func TestTheWallClockMayJumpWhileAProcessRuns(t *testing.T) {
 		if back := c.local(c.wall(at)); !back.Equal(at) {
 			t.Errorf("%v became %v", at, back)
 		}
+	}
+}
+
+// calledOff leaves a mall with an event of flow f at the step, whose attempts fail
+// and whose next one is an hour away, and a compensation that was queued before the
+// first of them: it is at work when the process dies.
+func calledOff(t *testing.T, s *shop) *mall {
+	t.Helper()
+	step := s.step()
+	step.Retry = Retry{First: time.Hour, Max: time.Hour, Attempts: 20, InPlace: 1}
+	var passes atomic.Bool
+	m := openMall(t, nil, Retention{Flow: 100 * time.Hour}, Reaction[string]{
+		Name: "echo", On: wanted, Retry: Retry{Attempts: 1000, InPlace: 1, First: time.Second, Max: time.Second},
+		Do: func(context.Context, string) (Emissions, error) {
+			if !passes.Load() {
+				return nil, errShut
+			}
+			return nil, nil
+		},
+	}, step)
+	m.hear("f", wanted.New("a"))
+	synctest.Wait()
+	m.hear("f", regret.New("x"))
+	synctest.Wait()
+	s.set(func() { s.took = 4 * time.Second })
+	passes.Store(true)
+	time.Sleep(7 * time.Second)
+	if len(s.visits("buy a")) != 1 || len(s.visits("ask a")) != 1 || s.within != 1 {
+		t.Fatalf("calls %v, %d under way", s.visits(""), s.within)
+	}
+	m.o.inc.Close(errors.New("killed"))
+	synctest.Wait()
+	s.set(func() { s.took = 0 })
+	return m
+}
+
+// The journal has the event at its step and the compensation behind it: that does
+// not wait for the event's next attempt.
+func TestBarrierCase4OfWhatWasQueuedBeforeOverARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{breaks: map[string]int{"a": 1}}
+		m := calledOff(t, s)
+		m.restart(t, m.records())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if said := m.answers(); !slices.Equal(said, []string{`dropped of f: "x"`}) || len(s.visits("buy a")) != 1 || m.o.store.Parked() != 0 {
+			t.Errorf("said is %v after %v, %d are parked", said, s.visits(""), m.o.store.Parked())
+		}
+	})
+}
+
+// A command that comes before the compensation has its turn is for attempts that are
+// called off: it is refused, and the compensation goes on.
+func TestACommandForWhatIsCalledOffIsRefused(t *testing.T) {
+	for _, do := range []operator.Do{operator.Retry, operator.Skip, operator.Resolve} {
+		t.Run(string(do), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &shop{breaks: map[string]int{"a": 1}}
+				m := calledOff(t, s)
+				o := m.own(t, m.records(), 0) // and its queues are not recalled yet
+				p, tried, _ := o.store.Head("f")
+				d := &directive{e: m.engine, in: &input{owned: o, Source: &txn.Source{Topic: "in"}}, Command: operator.Command{
+					Do: do, Target: operator.Target{Kind: operator.Step, Key: "f", Name: "buy", Seq: p.Seq, Began: tried.Began},
+					Data: []byte(`"by hand"`),
+				}}
+				m.sched.Submit(sched.Key{Name: "f"}, d)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if d.audit.Outcome != operator.Refused || !strings.Contains(d.audit.Error, "its compensation is queued") {
+					t.Errorf("the audit tells %+v", d.audit)
+				}
+				if n := m.count(dropped1); n != 1 || len(s.visits("buy a")) != 1 || o.store.Parked() != 0 {
+					t.Errorf("said is %v after %v, %d are parked", m.answers(), s.visits(""), o.store.Parked())
+				}
+			})
+		})
 	}
 }
 

@@ -42,6 +42,16 @@ var stuckMutants = []Mutant{
 		Breaks: "a command is for what it names alone", By: told,
 	},
 	{
+		Name: "a command passes the compensation of what it is for", File: directiveFile,
+		Old: `overtaking != nil {`, New: `overtaking != nil && false {`,
+		Breaks: "what is called off is not tried again", By: runtime("TestACommandFor"),
+	},
+	{
+		Name: "a command that is refused leaves the compensation to wait", File: directiveFile,
+		Old: "\t\to.agenda.Add(d.Key, 0)\n\t\treturn errCalledOff\n", New: "\t\treturn errCalledOff\n",
+		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime("TestACommandFor"),
+	},
+	{
 		Name: "a command makes all further attempts superfluous", File: directiveFile,
 		Old: "\td.taken = true\n", New: "",
 		Breaks: "a command is for what it names alone", By: told,

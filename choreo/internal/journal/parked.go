@@ -229,14 +229,15 @@ func (s *Store) drop(changes []Change, flow string, i id) []Change {
 }
 
 // Heads calls do for every key that has a queue, with the handler at which its
-// head stands and the time of its next attempt: zero if none was made.
-func (s *Store) Heads(do func(flow, at string, next time.Time)) {
+// head stands, how many events wait behind that, and the time of its next attempt:
+// zero if none was made.
+func (s *Store) Heads(do func(flow, at string, behind int, next time.Time)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for f := range s.queues {
+	for f, n := range s.queues {
 		head := f.head()
 		retry, _ := s.retryOf(f.id, head.id().seq())
-		do(f.id, s.standsAt(head), retry.Next)
+		do(f.id, s.standsAt(head), n-1, retry.Next)
 	}
 }
 

@@ -223,8 +223,12 @@ func TestHeadsAreToldOfWithTheirNextAttempts(t *testing.T) {
 	}
 	next := start.Add(time.Minute).Truncate(time.Millisecond)
 	s.PutRetry("tried", Retry{Seq: firstSeq, Attempts: 1, Began: start, Next: next}, start)
-	got := map[string]time.Time{}
-	s.Heads(func(flow, _ string, at time.Time) { got[flow] = at })
+	must(s.Park("tried", Parked{Record: &kgo.Record{Timestamp: start}}, start))
+	got, waiting := map[string]time.Time{}, map[string]int{}
+	s.Heads(func(flow, _ string, behind int, at time.Time) { got[flow], waiting[flow] = at, behind })
+	if waiting["tried"] != 1 || waiting["new"] != 0 {
+		t.Errorf("behind the heads wait %v", waiting)
+	}
 	if len(got) != 2 || !got["tried"].Equal(next) || !got["new"].IsZero() {
 		t.Errorf("the heads are due at %v", got)
 	}
@@ -285,7 +289,7 @@ func TestAnAttemptCountsForItsOwnEventOnly(t *testing.T) {
 	if p, r, ok := s.Head("f"); !ok || p.At != "notify" || r != (Retry{}) {
 		t.Errorf("the head stands at %q with %+v", p.At, r)
 	}
-	s.Heads(func(flow, at string, next time.Time) {
+	s.Heads(func(flow, at string, _ int, next time.Time) {
 		if flow != "f" || at != "notify" || !next.IsZero() {
 			t.Errorf("the head of %q, at %q, is due at %v", flow, at, next)
 		}
