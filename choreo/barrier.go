@@ -400,9 +400,7 @@ func (s *stepTrigger) answer(r *run) verdict {
 			r.e.metrics.step(s.step).cancelled.Inc()
 		}
 	}
-	if _, interrupted := s.interrupted(r); interrupted {
-		r.release()
-	}
+	s.release(r)
 	s.cancelJoin(r)
 	r.journal(s.step)(r.store().PutCancelled(r.flow, journal.Cancelled{Step: s.step, By: []journal.Trigger{r.asTrigger()}}, r.now()))
 	return done

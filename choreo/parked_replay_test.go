@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest"
@@ -220,6 +221,53 @@ func TestBarrierCase4ByAReplayedCompensation(t *testing.T) {
 			s.ExpectReplayed(d, deadletter.Succeeded)
 			s.ExpectNothingMore("f")
 			s.ExpectReplayed(d, deadletter.Succeeded)
+		})
+	}
+}
+
+// So does one that waited behind another handler's failure when the attempts of its
+// step began to fail.
+func TestBarrierCase4ByAReplayedCompensationThatWasQueuedBefore(t *testing.T) {
+	for name, c := range map[string]struct {
+		retry choreo.Retry
+		fails int // attempts of the compensation
+	}{
+		"at once":                 {retry: choreo.Retry{First: time.Hour, Max: time.Hour, Attempts: 20}},
+		"as often as it needs to": {retry: soon, fails: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &worker{fail: map[string]int{"echo": 1 << 30, "a": 1 << 30, "unknown a": c.fails}}
+			reg := prometheus.NewRegistry()
+			step := w.step()
+			step.Retry = c.retry
+			s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2),
+				choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
+					if w.fails("echo") {
+						return nil, errNotYet
+					}
+					return nil, nil
+				}}, step), choreotest.With(func(c *choreo.Config) {
+				c.Registerer, c.Logger = reg, slog.New(slog.DiscardHandler)
+			}))
+			s.PublishRecord(change(s.Record("f", calledOff.New(calloff{"f", "rain"})), "ce_id", nil))
+			d := s.ExpectDeadLetter("f")
+			rec := change(replayOf(t, d, false), deadletter.HeaderStep, []byte("work"))
+			rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: "ce_id", Value: []byte("1")})
+			s.Publish("f", jobGiven.New(job{"f", "a"}))
+			awaitGauge(t, reg, "choreo_parked_events", "echo", 1)
+			s.PublishRecord(rec)
+			s.PublishRecord(rec)
+			awaitGauge(t, reg, "choreo_parked_events", "", 2)
+			w.heal("echo")
+			s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
+			s.ExpectReplayed(d, deadletter.Succeeded)
+			s.ExpectNothingMore("f")
+			s.ExpectReplayed(d, deadletter.Succeeded)
+			expectOnce(t, w, "do a", "unknown a")
+			awaitGauge(t, reg, "choreo_parked_events", "", 0)
+			if n := metric(t, reg, "choreo_replays_total", "duplicate"); n != 1 {
+				t.Errorf("%v replays were repetitions, want 1", n)
+			}
 		})
 	}
 }

@@ -168,9 +168,13 @@ func (s *stepTrigger) runOf(r *run, p journal.Parked) (journal.Run, bool) {
 
 // release lets the event go on whose attempts were overtaken: its step is
 // cancelled and leaves it alone, and its other handlers have their turn.
-func (r *run) release() {
-	r.changes = append(r.changes, r.store().DropRetry(r.key)...)
-	r.in.owned.agenda.Add(r.key, 0)
+func (s *stepTrigger) release(r *run) {
+	for _, p := range r.store().Standing(r.key, s.step) {
+		if _, is := s.runOf(r, p); is {
+			r.changes = append(r.changes, r.store().DropRetry(r.key, p.Seq)...)
+			r.in.owned.agenda.Add(r.key, 0)
+		}
+	}
 }
 
 // mayPark reports whether there is room in a queue, while less than so much of a
@@ -360,27 +364,33 @@ func (e *engine) promote(o *owned, key string, head journal.Parked) *run {
 	if r == nil {
 		return nil
 	}
+	r.place = &place{alone: true, ahead: true}
+	if r.replay != nil { // for that step alone, and marked by this run
+		r.now()
+		r.changes = append(r.changes, o.store.Unpark(key, p.Seq)...)
+		return r
+	}
 	p.Done = append(slices.Clone(p.Done), head.At)
 	c, err := o.store.Park(key, p, r.now())
 	if err != nil {
 		return nil // it keeps its place
 	}
 	r.changes = append(r.changes, c)
-	r.place = &place{alone: true, ahead: true}
 	r.hears = &hearing{event: r.hears.event, handlers: []handler{r.overtaking()}, stateful: true}
 	return r
 }
 
 // promotable is the first compensation that was queued before the attempts of its
-// step, at which the head of the queue stands, began to fail, and a run of it.
+// step, at which the head of the queue stands, began to fail, and a run of it. There
+// is none if the head is a compensation itself. See overtakes.
 func (e *engine) promotable(o *owned, key string, head journal.Parked) (journal.Parked, *run) {
 	s := e.plan.stepOf(head.At)
-	if s == nil || len(s.triggers) == 0 || head.Alone || o.store.Waiting(key) < 2 {
+	if s == nil || len(s.triggers) == 0 || o.store.Waiting(key) < 2 {
 		return journal.Parked{}, nil
 	}
 	for _, p := range o.store.Queue(key)[1:] {
 		switch {
-		case p.At != "", p.Alone, slices.Contains(p.Done, s.step), e.isReplay(p.Record), e.unsayable(p.Record) != nil, !s.isTriggeredBy(p.Record):
+		case p.At != "", p.Alone, slices.Contains(p.Done, s.step), e.unsayable(p.Record) != nil, !s.isTriggeredBy(p.Record):
 			continue
 		}
 		r := e.resumed(o, key, p, journal.Retry{})

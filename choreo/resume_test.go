@@ -15,6 +15,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/choreography-go/choreography/choreo/operator"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -169,6 +170,92 @@ func TestACommandForWhatIsCalledOffIsRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// version goes on with another version of the service.
+func (m *mall) version(t *testing.T, d ...Declaration) {
+	t.Helper()
+	m.o.inc.Close(errors.New("killed"))
+	synctest.Wait()
+	m.plan = newPlan(NewService("mall", d...))
+	if err := m.plan.err(); err != nil {
+		t.Fatal(err)
+	}
+	m.metrics = newMetrics(prometheus.NewRegistry(), m.plan)
+	m.restart(t, m.records())
+	m.rejoin(m.o)
+	synctest.Wait()
+}
+
+// onceJoined are a step that joins, and its later version that joins no more, with
+// an hour between their attempts.
+func onceJoined(s *shop) (joins, alone Step[string, string]) {
+	joins = s.step()
+	joins.Retry = Retry{First: time.Hour, Max: time.Hour, Attempts: 20, InPlace: 1}
+	joins.GiveUp, joins.Fail = Failure[string]{}, nil
+	alone = joins
+	joins.On = Both(wanted, looked, func(what, _ string) string { return what })
+	return joins, alone
+}
+
+// What has waited to be joined is tried alone, before a queue in which a compensation
+// of its step waits: that goes first once an attempt has failed.
+func TestBarrierCase4OfWhatWasQueuedBeforeAJoinedRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{breaks: map[string]int{"a": 1}}
+		joins, alone := onceJoined(s)
+		echo := Reaction[string]{Name: "echo", On: forsaken, Retry: joins.Retry, Do: func(context.Context, string) (Emissions, error) { return nil, errShut }}
+		kept := Retention{Flow: 100 * time.Hour}
+		m := openMall(t, nil, joins, echo, kept)
+		m.hear("f", wanted.New("a"))
+		synctest.Wait()
+		m.hear("f", forsaken.New("x"))
+		synctest.Wait()
+		m.hear("f", regret.New("y"))
+		synctest.Wait()
+		if n := m.o.store.Waiting("f"); n != 2 {
+			t.Fatalf("%d are parked", n)
+		}
+		m.version(t, alone, echo, kept)
+		if said := m.answers(); !slices.Equal(said, []string{`dropped of f: "y"`}) || len(s.visits("buy a")) != 1 || len(s.visits("ask a")) != 1 {
+			t.Errorf("said is %v after %v", said, s.visits(""))
+		}
+		if p, _, _ := m.o.store.Head("f"); p.At != "echo" {
+			t.Errorf("the head stands at %q", p.At)
+		}
+	})
+}
+
+// A compensation goes before the whole queue. Of the attempts on its head it drops
+// those that it has overtaken, not those at another step.
+func TestACompensationLeavesTheAttemptsAtAnotherStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{breaks: map[string]int{"a": 1 << 30, "b": 1}}
+		joins, alone := onceJoined(s)
+		other := alone
+		other.Name, other.On = "rent", denied
+		for _, x := range []*Step[string, string]{&joins, &alone} {
+			x.Compensate, x.Cancel = Compensation[string, string]{}, nil
+		}
+		kept := Retention{Flow: 100 * time.Hour}
+		m := openMall(t, nil, joins, other, kept)
+		m.hear("f", wanted.New("a"))
+		synctest.Wait()
+		m.hear("f", denied.New("b"))
+		synctest.Wait()
+		m.version(t, alone, other, kept)
+		if p, tried, _ := m.o.store.Head("f"); p.At != "buy" || tried.Attempts != 1 || m.o.store.Waiting("f") != 2 {
+			t.Fatalf("the head stands at %q with %+v", p.At, tried)
+		}
+		m.hear("f", regret.New("y"))
+		synctest.Wait()
+		if said := m.answers(); !slices.Equal(said, []string{`dropped of f: "y"`}) {
+			t.Errorf("said is %v after %v", said, s.visits(""))
+		}
+		if p, tried, _ := m.o.store.Head("f"); p.At != "buy" || tried.Attempts != 1 || len(s.visits("buy a")) != 1 {
+			t.Errorf("the head stands at %q with %+v after %v", p.At, tried, s.visits(""))
+		}
+	})
 }
 
 // The budget of time counts from the first attempt, also of another process.

@@ -23,6 +23,16 @@ var parkingMutants = []Mutant{
 		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime("TestBarrierCase4"),
 	},
 	{
+		Name: "a compensation that was queued waits behind a run that is tried alone", File: parkingFile,
+		Old: `len(s.triggers) == 0 || o.store`, New: `len(s.triggers) == 0 || head.Alone || o.store`,
+		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime("TestBarrierCase4"),
+	},
+	{
+		Name: "a compensation forgets the attempts at another step", File: parkedFile,
+		Old: "\tif _, tried := s.retryOf(flow, seq); tried {\n", New: "\tif _, tried := s.retryOf(flow, seq); tried || true {\n",
+		Breaks: "attempts are those of their event", By: append(runtime("TestACompensationLeaves"), journalled("")...),
+	},
+	{
 		Name: "an event passes those that are parked before it", File: parkingFile,
 		Old: `!r.hears.passes && r.store().Waiting(r.key) > 0`, New: `!r.hears.passes && false`,
 		Breaks: "the order of a key is kept", By: runtime(parkingTests),
@@ -171,6 +181,16 @@ var parkingMutants = []Mutant{
 		Name: "what a replay's lost attempt did is left when its step is cancelled", File: barrierFile,
 		Old: `ran && (r.replay == nil || x.Status != journal.Dead) {`, New: `ran && (true || x.Status != journal.Dead) {`,
 		Breaks: "no effect is left of a step that says it was cancelled", By: parkedReplays,
+	},
+	{
+		Name: "a replayed compensation that was queued waits behind the attempts", File: parkingFile,
+		Old: `slices.Contains(p.Done, s.step), e.unsayable`, New: `slices.Contains(p.Done, s.step), e.isReplay(p.Record), e.unsayable`,
+		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: parkedReplays,
+	},
+	{
+		Name: "a replayed compensation that went first stays in the queue", File: parkingFile,
+		Old: `r.changes = append(r.changes, o.store.Unpark(key, p.Seq)...)`, New: `_ = p.Seq`,
+		Breaks: "replaying a letter has the effect of once", By: parkedReplays,
 	},
 	{
 		Name: "a replay for all handlers overtakes", File: parkingFile,

@@ -205,18 +205,22 @@ func (s *Store) Queue(flow string) (all []Parked) {
 func (s *Store) Unpark(flow string, seq uint64) []Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changes := s.drop(nil, flow, parkedID(seq))
+	return s.dropRetry(s.drop(nil, flow, parkedID(seq)), flow, seq)
+}
+
+// DropRetry forgets the attempts on a parked event, so that it is due when it is
+// the head of its queue. Those on another one are left.
+func (s *Store) DropRetry(flow string, seq uint64) []Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropRetry(nil, flow, seq)
+}
+
+func (s *Store) dropRetry(changes []Change, flow string, seq uint64) []Change {
 	if _, tried := s.retryOf(flow, seq); tried {
 		changes = s.drop(changes, flow, id{kind: kindRetry})
 	}
 	return changes
-}
-
-// DropRetry forgets the attempts on the head of a queue, so that it is due.
-func (s *Store) DropRetry(flow string) []Change {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.drop(nil, flow, id{kind: kindRetry})
 }
 
 // drop deletes a slot, if it is there.

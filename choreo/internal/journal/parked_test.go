@@ -112,7 +112,7 @@ func changeQueue(t *rapid.T, s *Store, flow string, at time.Time) []Change {
 		made = s.Unpark(flow, before[k].Seq)
 		want = slices.Delete(want, k, k+1)
 	case what == 3:
-		made = s.DropRetry(flow)
+		made = s.DropRetry(flow, before[0].Seq)
 	default:
 		r := Retry{
 			Seq: before[0].Seq, Attempts: rapid.Uint32().Draw(t, "attempts"), Began: at, Next: at.Add(time.Millisecond),
@@ -284,7 +284,12 @@ func TestAnAttemptCountsForItsOwnEventOnly(t *testing.T) {
 	if n := s.Parking().Undo; n != 2 {
 		t.Errorf("%d compensations fail, want 2", n)
 	}
-	s.DropRetry("g")
+	if made := s.DropRetry("g", head.Seq+1); len(made) != 0 {
+		t.Errorf("%d records delete the attempts on another event", len(made))
+	}
+	if made := s.DropRetry("g", head.Seq); len(made) != 1 {
+		t.Errorf("%d records delete the attempts on an event", len(made))
+	}
 	put("notify", true)
 	if p, r, ok := s.Head("f"); !ok || p.At != "notify" || r != (Retry{}) {
 		t.Errorf("the head stands at %q with %+v", p.At, r)
