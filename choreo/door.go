@@ -54,6 +54,7 @@ type waiter struct {
 
 // passage is an attempt on the inner side of a door.
 type passage struct {
+	began   time.Time
 	round   uint64
 	probe   *time.Timer // nil: it is no probe; else it is overdue when this fires
 	settled bool        // what came of it is known to the breaker
@@ -119,7 +120,7 @@ func (d *door) enter(r *run, timeout time.Duration) (*passage, error) {
 		d.remove(key, w)
 	}
 	d.within++
-	p := &passage{}
+	p := &passage{began: time.Now()}
 	if c := d.circuit; c != nil {
 		p.round = c.round
 		if c.State() == circuitbreaker.HalfOpenState {
@@ -216,6 +217,7 @@ func (d *door) leave(r *run, p *passage, err error) error {
 	}
 	if uncounted {
 		r.attempt--
+		r.began = r.began.Add(time.Since(p.began)) // see enter
 		d.await(r, r.schedKey(), nil)
 		err = &awaiting{door: d, cause: err, tried: true}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/internal/journal"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 )
 
@@ -464,6 +466,114 @@ func TestTimeAtTheDoorIsNoPartOfTheRetries(t *testing.T) {
 		last := s.visits("buy a")
 		if n := last[len(last)-1].try; n < 3 {
 			t.Errorf("no attempt has failed that was counted: the last was attempt %d", n)
+		}
+	})
+}
+
+// The same over restarts: neither the time at the door before them, nor that without
+// an owner.
+func TestTimeAtTheDoorIsNoPartOfTheRetriesOverRestarts(t *testing.T) {
+	for _, restarts := range []int{1, 3} {
+		t.Run(fmt.Sprint(restarts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &shop{shut: true}
+				step := s.step()
+				step.Breaker = Breaker{Failures: 3, Open: 10 * time.Second}
+				step.Retry = Retry{First: time.Millisecond, Max: time.Second, Over: time.Minute}
+				m := openMall(t, nil, step)
+				m.hear("f", wanted.New("a"))
+				time.Sleep(5 * time.Second)
+				for n := range 100 { // so that it is a probe once in a thousand seconds
+					m.hear(fmt.Sprint("g", n), wanted.New("b"))
+				}
+				for range restarts {
+					time.Sleep(9 * time.Minute)
+					for _, d := range m.doors {
+						d.close()
+					}
+					m.o.inc.Close(errors.New("killed"))
+					time.Sleep(5 * time.Minute)
+					synctest.Wait()
+					m.doors = m.newDoors()
+					m.restart(t, m.records())
+				}
+				time.Sleep(time.Minute)
+				calls := len(s.visits("buy a"))
+				s.set(func() { s.shut, s.breaks = false, map[string]int{"a": 2} })
+				time.Sleep(5 * time.Minute)
+				if m.count(bought) != 101 || m.count(forsaken) != 0 {
+					t.Errorf("%d are done, %d given up, after %v", m.count(bought), m.count(forsaken), s.visits("buy a"))
+				}
+				if last := s.visits("buy a"); len(last)-calls != 3 || last[len(last)-1].try < 4 {
+					t.Errorf("no attempt has failed that was counted: they were %v", last)
+				}
+			})
+		})
+	}
+}
+
+// Attempts that count are part of it, also over restarts.
+func TestTheBudgetOfTimeIsUsedUpBehindADoor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{breaks: map[string]int{"a": 1 << 30}}
+		step := s.step()
+		step.Breaker = Breaker{Failures: 9}
+		step.Retry = Retry{Attempts: 1000, InPlace: 1, First: 40 * time.Second, Max: 40 * time.Second, Over: 5 * time.Minute}
+		m := openMall(t, nil, step)
+		began := time.Now()
+		m.hear("f", wanted.New("a"))
+		for n := range 20 {
+			time.Sleep(30 * time.Second)
+			m.hear(fmt.Sprint("g", n), wanted.New("b")) // succeeds, so that the breaker stays closed
+			if n == 3 {
+				m.o.inc.Close(errors.New("moved"))
+				m.doors["buy"].leftTask(m.o)
+				m.restart(t, m.records())
+			}
+		}
+		last := s.visits("buy a")
+		if took := last[len(last)-1].at.Sub(began); m.count(forsaken) != 1 || took < 5*time.Minute || took > 6*time.Minute {
+			t.Errorf("%d are given up, the last attempt was made after %v", m.count(forsaken), took)
+		}
+	})
+}
+
+// A compensation that fails is not younger after a restart: nothing bounds its time.
+func TestACompensationIsAsOldBehindADoorAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		step := (&shop{}).step()
+		step.Breaker = Breaker{Failures: 3}
+		m := openMall(t, nil, step)
+		ev := cloudevent.Event{ID: "1", Source: "/test", Type: regret.Type, CorrelationID: "f", Data: []byte(`"x"`)}
+		rec, err := ev.Record("in")
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now().Add(-time.Hour)
+		r := m.resumed(m.o, "f", journal.Parked{Seq: 1, At: "buy", Record: rec}, journal.Retry{Seq: 1, Attempts: 2, Undo: true, Began: began, Next: began.Add(time.Minute)})
+		if !r.began.Equal(began) {
+			t.Errorf("it seems to have failed since %v, not %v", r.began, began)
+		}
+	})
+}
+
+// An attempt that is not counted takes nothing of the time for those that are.
+func TestTheTimeOfProbesIsNoPartOfTheRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{shut: true}
+		step := s.step()
+		step.Breaker, step.Timeout = Breaker{Failures: 3, Open: time.Second}, 30*time.Second
+		step.Retry = Retry{First: time.Millisecond, Max: time.Second, Over: time.Minute}
+		m := openMall(t, nil, step)
+		m.hear("f", wanted.New("a"))
+		time.Sleep(time.Second / 2)
+		s.set(func() { s.took = time.Hour }) // each probe takes all of its timeout
+		m.hear("g", wanted.New("b"))
+		time.Sleep(10 * time.Minute)
+		s.set(func() { s.shut, s.took, s.breaks = false, 0, map[string]int{"a": 2} })
+		time.Sleep(5 * time.Minute)
+		if m.count(bought) != 2 || m.count(forsaken) != 0 {
+			t.Errorf("%v after %v", m.answers(), s.visits("buy a"))
 		}
 	})
 }

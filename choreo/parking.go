@@ -488,11 +488,19 @@ func (e *engine) resumed(o *owned, key string, p journal.Parked, t journal.Retry
 	return r
 }
 
-// goOn takes over how far the attempts on a parked event have come.
+// goOn takes over how far the attempts on a parked event have come. Since its next
+// one was due an event of a step with a door has waited there, or for an owner of
+// its task: like the time at the door (see enter), that until this owner began is
+// no part of Retry.Over.
 func (r *run) goOn(key string, p journal.Parked, t journal.Retry) {
 	r.key, r.attempt, r.answered = key, int(t.Attempts), p.Answered
-	if t.Attempts > 0 {
-		r.began = r.in.owned.clock.local(t.Began)
+	if t.Attempts == 0 {
+		return
+	}
+	c := r.in.owned.clock
+	r.began = c.local(t.Began)
+	if waited := c.began.Sub(c.local(t.Next)); waited > 0 && !t.Undo && r.e.doors[p.At] != nil {
+		r.began = r.began.Add(waited)
 	}
 }
 

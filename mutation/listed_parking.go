@@ -59,7 +59,7 @@ var parkingMutants = []Mutant{
 	},
 	{
 		Name: "the time for attempts begins anew", File: parkingFile,
-		Old: `r.began = r.in.owned.clock.local(t.Began)`, New: `r.began = time.Now()`,
+		Old: `r.began = c.local(t.Began)`, New: `r.began = time.Now()`,
 		Breaks: "the time for attempts is counted on", By: runtime(parkingTests),
 	},
 	{

@@ -4,7 +4,7 @@ const (
 	doorFile    = "choreo/door.go"
 	doorsFile   = "choreo/doors.go"
 	breakerFile = "choreo/breaker.go"
-	doorTests   = "TestABreakerOpens|TestNobodyIs|TestOneThatFails|TestARefusalIs|TestCompensationsPass|TestABulkhead|TestAProbe|TestLateResults|TestAfterARestartThe|TestWaitingIs|TestTimeAtTheDoor|TestAfterAnOutage|TestWho"
+	doorTests   = "TestABreakerOpens|TestNobodyIs|TestOneThatFails|TestARefusalIs|TestCompensationsPass|TestABulkhead|TestAProbe|TestLateResults|TestAfterARestartThe|TestWaitingIs|TestTimeAtTheDoor|TestTheBudgetOfTime|TestTheTimeOfProbes|TestACompensationIsAsOld|TestAfterAnOutage|TestWho"
 	awayTests   = "TestReadingPauses|TestWaitersInMemory|TestABreakerShows"
 )
 
@@ -64,6 +64,31 @@ var policyMutants = []Mutant{
 	{
 		Name: "the time at the door is part of Retry.Over", File: doorFile,
 		Old: `r.began = r.began.Add(time.Since(w.since))`, New: `_ = w.since`,
+		Breaks: "nothing is given up because the provider is away", By: runtime(doorTests),
+	},
+	{
+		Name: "the time at the door before a restart is part of Retry.Over", File: parkingFile,
+		Old: `r.began = r.began.Add(waited)`, New: `_ = waited`,
+		Breaks: "nothing is given up because the provider is away", By: runtime(doorTests),
+	},
+	{
+		Name: "a restart adds to the time for attempts what is still to be awaited", File: parkingFile,
+		Old: `waited > 0 && !t.Undo`, New: `!t.Undo`,
+		Breaks: "the time for attempts is counted on", By: runtime(doorTests),
+	},
+	{
+		Name: "without a door the time for attempts stands still between two owners", File: parkingFile,
+		Old: ` && r.e.doors[p.At] != nil {`, New: ` {`,
+		Breaks: "the time for attempts is counted on", By: runtime(doorTests),
+	},
+	{
+		Name: "a restart makes a failing compensation younger", File: parkingFile,
+		Old: `waited > 0 && !t.Undo &&`, New: `waited > 0 &&`,
+		Breaks: "stuck compensations show their age", By: runtime(doorTests),
+	},
+	{
+		Name: "the time of probes is part of Retry.Over", File: doorFile,
+		Old: `r.began = r.began.Add(time.Since(p.began)) // see enter`, New: `_ = p.began`,
 		Breaks: "nothing is given up because the provider is away", By: runtime(doorTests),
 	},
 	{
