@@ -13,7 +13,6 @@ import (
 	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"pgregory.net/rapid"
 )
 
 var (
@@ -315,7 +314,8 @@ func TestDeadlinesOutliveAKill(t *testing.T) {
 	if said[0].CorrelationID != "overdue" || said[1].CorrelationID != "later" {
 		t.Errorf("%s and %s have fired", said[0].CorrelationID, said[1].CorrelationID)
 	}
-	// A busy machine may take longer than the second that is promised.
+	// A busy machine may take longer than the second that is promised, which
+	// TestDeadlinesComeInTimeAfterAKill asks for.
 	if late := at[0].Sub(ready); late > 5*time.Second {
 		t.Errorf("what was overdue has fired %v after the recovery", late)
 	}
@@ -331,38 +331,63 @@ func TestDeadlinesOutliveAKill(t *testing.T) {
 // Whatever the timing, a deadline and what it waits for come to one end: met and
 // silent, or fired and said.
 func TestADeadlineAndWhatMeetsItRace(t *testing.T) {
+	const rounds = 60
 	w := &worker{}
 	reg := prometheus.NewRegistry()
 	s := startWaiting(t, reg, w.waits(20*time.Millisecond))
-	n := 0
-	rapid.Check(t, func(rt *rapid.T) {
-		wait := time.Duration(rapid.IntRange(15, 25).Draw(rt, "milliseconds")) * time.Millisecond
-		flow := fmt.Sprint("f", n)
-		n++
-		race := time.After(wait)
-		s.Publish(flow, jobGiven.New(job{flow, "a"}))
-		<-race
-		s.Publish(flow, calledOff.New(calloff{flow, "x"}))
-	})
-	fired, met := 0, 0
-	for k := range n {
-		flow := fmt.Sprint("f", k)
+	given := func(flow string) { s.Publish(flow, jobGiven.New(job{flow, "a"})) }
+	off := func(flow string) { s.Publish(flow, calledOff.New(calloff{flow, "x"})) }
+	ended := func(flow string) (status choreotest.DeadlineStatus) {
 		eventually(t, "it has ended", func() error {
-			if s.Deadline(flow, "in-time") == choreotest.DeadlinePending {
+			if status = s.Deadline(flow, "in-time"); status != choreotest.DeadlineFired && status != choreotest.DeadlineMet {
 				return errNotYet
 			}
 			return nil
 		})
-		status := s.Deadline(flow, "in-time")
-		if status == choreotest.DeadlineFired {
+		return status
+	}
+	count := map[choreotest.DeadlineStatus]int{}
+	wait := 20 * time.Millisecond // is led to where the two meet
+	for k := range rounds {
+		flow := fmt.Sprint("f", k)
+		var want choreotest.DeadlineStatus
+		switch k % 6 {
+		case 0:
+			want = choreotest.DeadlineFired
+			given(flow)
+			ended(flow)
+			off(flow)
+		case 3:
+			want = choreotest.DeadlineMet
+			off(flow)
+			ended(flow)
+			given(flow)
+		default:
+			race := time.After(wait)
+			given(flow)
+			<-race
+			off(flow)
+			if want = ended(flow); want == choreotest.DeadlineFired {
+				wait = max(0, wait-time.Millisecond)
+			} else {
+				wait += time.Millisecond
+			}
+		}
+		s.ExpectDeadline(flow, "in-time", want)
+		count[want]++
+	}
+	for k := range rounds {
+		flow := fmt.Sprint("f", k)
+		if s.Deadline(flow, "in-time") == choreotest.DeadlineFired {
 			s.ExpectTypes(flow, jobLate.Type)
-			fired++
-		} else {
-			met++
 		}
 		s.ExpectNothingMore(flow)
 	}
+	fired, met := count[choreotest.DeadlineFired], count[choreotest.DeadlineMet]
 	t.Logf("%d fired, %d met", fired, met)
+	if fired < rounds/6 || met < rounds/6 || fired+met != rounds {
+		t.Errorf("of %d deadlines %d have fired and %d were met", rounds, fired, met)
+	}
 	if a, b := counter(t, reg, "choreo_deadlines_fired_total", "in-time"), counter(t, reg, "choreo_deadlines_met_total", "in-time"); int(a) != fired || int(b) != met {
 		t.Errorf("counted are %v and %v", a, b)
 	}

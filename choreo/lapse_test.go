@@ -250,6 +250,52 @@ func TestDeadlinesHoweverTheWallClockJumps(t *testing.T) {
 	}
 }
 
+// After a kill what was due meanwhile fires within a second of the recovery, the rest
+// within a second of its time, however many there are.
+func TestDeadlinesComeInTimeAfterAKill(t *testing.T) {
+	for _, n := range []int{1, 1000} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				fired := map[string][]time.Time{}
+				e, c := waitingEngine(t, patient(func(ctx context.Context, _ string) (string, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					fired[Meta(ctx).Flow] = append(fired[Meta(ctx).Flow], time.Now())
+					return "", nil
+				}), nil)
+				o := e.own(t, nil, 0)
+				began := time.Now()
+				within := []time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}
+				for k := range n {
+					for _, d := range within {
+						o.hears(t, e, fmt.Sprint(d, k), asked.New(d.String()))
+					}
+				}
+				time.Sleep(30 * time.Second)
+				o.inc.Close(errors.New("killed"))
+				time.Sleep(10 * time.Minute)
+				recovered := time.Now()
+				e.own(t, c.journalOf(), 0)
+				time.Sleep(25 * time.Hour)
+				synctest.Wait()
+				for k := range n {
+					for _, d := range within {
+						due := began.Add(d)
+						if d == time.Minute { // of which nobody knew then
+							due = recovered
+						}
+						at := fired[fmt.Sprint(d, k)]
+						if len(at) != 1 || at[0].Before(due) || at[0].After(due.Add(time.Second)) {
+							t.Errorf("what was due %v after the start has fired at %v", d, at)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
 // However many deadlines are overdue, they have a part of the handlers and of the
 // memory at once, the oldest first, and everything else goes on beside them.
 func TestOverdueDeadlinesLeaveRoomForOthers(t *testing.T) {

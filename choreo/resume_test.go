@@ -84,15 +84,43 @@ func TestAParkedEventWaitsAgainAfterAnAttemptThatWasEarlier(t *testing.T) {
 	}
 }
 
-// A process does not see that the wall clock jumps while it runs.
+// The wall clock is set while a process runs: its attempts and deadlines come at their
+// times all the same, which it goes on to note by the time that was shown before.
 func TestTheWallClockMayJumpWhileAProcessRuns(t *testing.T) {
-	c := newClock()
 	for _, jump := range []time.Duration{0, time.Hour, -time.Hour} {
-		c.shown = c.shown.Add(jump)
-		at := time.Now().Add(time.Minute)
-		if back := c.local(c.wall(at)); !back.Equal(at) {
-			t.Errorf("%v became %v", at, back)
-		}
+		t.Run(jump.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &shop{breaks: map[string]int{"a": 1}}
+				step := s.step()
+				step.Retry = Retry{Attempts: 20, InPlace: 1, First: 20 * time.Minute, Max: 20 * time.Minute}
+				var fired []time.Time
+				m := openMall(t, nil, step, Retention{Flow: 100 * time.Hour}, Deadline[string, string]{
+					Name: "patient", After: wanted, Unless: Events{given}, Within: Fixed[string](30 * time.Minute), Emit: lapsed,
+					Do: func(context.Context, string) (string, error) { fired = append(fired, time.Now()); return "", nil },
+				})
+				jumped(m.o, jump)
+				began := time.Now()
+				m.hear("f", wanted.New("a"))
+				synctest.Wait()
+				_, tried, parked := m.o.store.Head("f")
+				if !parked || tried.Attempts != 1 {
+					t.Fatalf("the first attempt is not parked: %+v", tried)
+				}
+				next := tried.Next.Add(jump)
+				if wait := next.Sub(began); wait < -time.Millisecond || wait > 20*time.Minute {
+					t.Errorf("the next attempt is %v away", wait)
+				}
+				time.Sleep(2 * time.Hour)
+				synctest.Wait()
+				made := s.visits("buy a")
+				if len(made) != 2 || made[1].at.Before(next) || made[1].at.After(next.Add(2*time.Millisecond)) {
+					t.Errorf("attempts were %v, the second was to be made at %v", made, next)
+				}
+				if len(fired) != 1 || fired[0].Before(began.Add(30*time.Minute)) || fired[0].After(began.Add(30*time.Minute+2*time.Millisecond)) {
+					t.Errorf("the deadline of half an hour from %v has fired at %v", began, fired)
+				}
+			})
+		})
 	}
 }
 

@@ -53,6 +53,11 @@ var deadlineMutants = []Mutant{
 		Breaks: "no deadline fires early", By: runtime(deadlineTests),
 	},
 	{
+		Name: "a deadline is set by what the wall clock shows by now", File: deadlineFile,
+		Old: `Set: o.clock.wall(r.now()).Add`, New: `Set: r.now().Add`,
+		Breaks: "setting the wall clock moves no deadline of a running process", By: runtime("TestTheWallClockMay"),
+	},
+	{
 		Name: "a fraction of a millisecond is cut off", File: deadlineFile,
 		Old: `Add(time.Millisecond - 1).Truncate(time.Millisecond), Within`, New: `Truncate(time.Millisecond), Within`,
 		Breaks: "no deadline fires early", By: runtime(deadlineTests),

@@ -108,6 +108,11 @@ var parkingMutants = []Mutant{
 		Breaks: "a jump of the clock holds up nothing", By: runtime(parkingTests),
 	},
 	{
+		Name: "a next attempt is noted by what the wall clock shows by now", File: parkingFile,
+		Old: `Next: o.clock.wall(time.Now().Add(wait))`, New: `Next: time.Now().Add(wait)`,
+		Breaks: "setting the wall clock moves no attempt of a running process", By: runtime("TestTheWallClockMay"),
+	},
+	{
 		Name: "what was awaited too long is never awaited again", File: parkingFile,
 		Old: `ok && x.said.Equal(next) {`, New: `ok {`,
 		Breaks: "there is a wait between two attempts", By: runtime(parkingTests),
