@@ -33,9 +33,9 @@ type directive struct {
 	offset int64
 	size   int64 // of its record
 
-	obeyed bool // what is left is to work the queue off
-	taken  bool // the handler has taken it
-	moved  bool // what was stuck is done
+	after *resumption // works the queue off, once the command is obeyed
+	taken bool        // the handler has taken it
+	moved bool        // what was stuck is done
 	// payload is what is to be said, nil for nothing.
 	payload any
 	tried   journal.Retry // as it was stuck
@@ -57,14 +57,14 @@ func (e *engine) acceptCommand(in *input, rec *kgo.Record, b *batch) {
 
 // Run does what is asked for, then goes on with the queue.
 func (d *directive) Run() time.Duration {
-	if d.obeyed {
-		return (&resumption{d.e, d.in.owned, d.Key}).Run()
+	if d.after != nil {
+		return d.after.Run()
 	}
 	if !d.in.owned.inc.Standing() {
 		d.dropped()
 		return sched.Done
 	}
-	d.obeyed = true
+	d.after = &resumption{e: d.e, o: d.in.owned, key: d.Key}
 	d.audit = operator.Of(&d.Command)
 	if err := d.obey(); err != nil {
 		d.answer(operator.Refused, err)

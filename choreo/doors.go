@@ -49,7 +49,7 @@ func (e *engine) doorOf(p policy, name string) *door {
 // summon is how a waiter comes that was called.
 func (e *engine) summon(key sched.Key, o *owned, parked bool) {
 	if parked {
-		e.sched.Submit(key, &summons{resumption{e, o, key.Name}})
+		e.sched.Submit(key, &summons{resumption{e: e, o: o, key: key.Name}})
 	}
 	e.sched.Wake(key) // or what waits of the key in memory looks after its queue
 }

@@ -89,6 +89,7 @@ type owned struct {
 	clock     clock
 	early     map[string]earlier // by key, not changed after Opened
 	held      atomic.Int64       // events that cannot be parked, and wait in memory
+	overflow  heldEvents         // those of them that are not at work
 
 	mu       sync.Mutex
 	expiring map[string]struct{} // flows handed to the scheduler to be dropped
@@ -107,6 +108,7 @@ func (e *engine) newOwned(partition int32, inc *txn.Incarnation, s *journal.Stor
 	context.AfterFunc(ctx, func() {
 		o.agenda.Close()
 		o.deadlines.Close()
+		o.overflow.close()
 	})
 	return o
 }

@@ -160,7 +160,7 @@ func (s *deadlineLapse) call(ctx context.Context, r *run) (err error) {
 }
 
 func (s *deadlineLapse) handle(r *run) verdict {
-	if s.follows(r) {
+	if s.follows(r) || s.meetsHeld(r) {
 		s.meet(r)
 		return done
 	}

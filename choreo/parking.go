@@ -40,6 +40,7 @@ type failure struct {
 	err     error
 	inPlace bool  // not yet tried in place as often as it may be
 	undo    bool  // of a compensation
+	forever bool  // it may be parked beyond the bound of a task: of a flow and step there is one at most
 	door    *door // nil: it has failed; else it waits there
 	tried   bool  // before it does, it has failed
 }
@@ -50,45 +51,42 @@ func (r *run) resumed() bool { return r.place != nil && r.place.seq != 0 }
 
 // mustQueue reports whether other events of the run's key are to be done first.
 func (r *run) mustQueue() bool {
-	return r.next == 0 && r.attempt == 0 && r.place == nil && !r.hears.passes && r.store().Waiting(r.key) > 0
+	return r.next == 0 && r.attempt == 0 && r.place == nil && !r.hears.passes && (r.store().Waiting(r.key) > 0 || r.in.owned.holds(r.key))
 }
 
 // queue puts the event behind those that are parked under its key; then it has
 // returned true. A compensation goes ahead of the attempts that it overtakes, and
 // only what other handlers have to do with its event is queued. Without room in
-// the queue the event waits where it is, and the queue is worked off first.
-func (r *run) queue() (wait time.Duration, queued bool) {
-	o := r.in.owned
+// the queue the event is held.
+func (r *run) queue() (queued bool) {
+	h := r.overtaking()
+	r.e.refill(r.in.owned, r.key)
+	if h != nil && r.onlyFor(h) {
+		r.place = &place{alone: true}
+		return false
+	}
 	rest := journal.Parked{Record: r.rec}
-	if h := r.overtaking(); h != nil {
+	if h != nil {
 		rest.Done = []string{h.name()}
-		var err error
-		if r.replay == nil && len(r.hears.handlers) > 1 {
-			err = r.enqueue(rest)
-		}
-		if err == nil {
+	}
+	if !r.in.owned.holds(r.key) && r.e.mayPark(r.in.owned, r.key, r.e.cfg.MaxParkedPerTask) && r.enqueue(rest) == nil {
+		if h != nil {
 			r.place = &place{alone: true}
-			if r.replay == nil {
-				r.hears = &hearing{event: r.hears.event, handlers: []handler{h}, stateful: true}
-			}
-			return 0, false
+			r.hears = &hearing{event: r.hears.event, handlers: []handler{h}, stateful: true}
+			return false
 		}
-	} else if r.e.mayPark(o, r.key, r.e.cfg.MaxParkedPerTask) && r.enqueue(rest) == nil {
 		r.putOff()
-		return sched.Done, true
+		return true
 	}
-	r.hold()
-	switch wait = r.e.resume(o, r.key); {
-	case !o.inc.Standing():
-		r.drop()
-		return sched.Done, true
-	case wait < 0: // it waits at a door, or the service stops
-		wait = time.Second
-	default:
-		o.agenda.Add(r.key, wait) // this event may leave the queue to itself meanwhile
+	var ahead *run
+	if h != nil {
+		ahead = r.split(h)
 	}
-	r.wakeWhenLost()
-	return wait, true
+	r.waitHeld()
+	if ahead != nil {
+		ahead.Run()
+	}
+	return true
 }
 
 // enqueue puts something at the end of the queue.
@@ -209,7 +207,7 @@ func (r *run) park(h handler, wait time.Duration) bool {
 	if f.door != nil {
 		most = r.e.nearlyParked()
 	}
-	if r.place == nil && !r.e.mayPark(o, r.key, most) {
+	if !r.resumed() && !f.forever && !r.e.mayPark(o, r.key, most) {
 		r.hold()
 		return false
 	}
@@ -254,7 +252,7 @@ func (r *run) park(h handler, wait time.Duration) bool {
 	r.e.stuck.remove(r)
 	r.putOff()
 	if _, overtaking := r.e.promotable(o, r.key, p); overtaking != nil {
-		r.e.sched.Submit(r.schedKey(), &resumption{r.e, o, strings.Clone(r.key)})
+		r.e.sched.Submit(r.schedKey(), &resumption{e: r.e, o: o, key: strings.Clone(r.key)})
 	}
 	if f.door != nil {
 		f.door.park(r.schedKey())
@@ -276,7 +274,7 @@ func (r *run) waits(h handler, err error, forever bool) (verdict, bool) {
 	if !ok {
 		return 0, false
 	}
-	r.failed = &failure{err: a.cause, inPlace: a.soon, undo: forever && r.attempt > 0, door: a.door, tried: a.tried}
+	r.failed = &failure{err: a.cause, inPlace: a.soon, undo: forever && r.attempt > 0, forever: forever, door: a.door, tried: a.tried}
 	if a.tried {
 		r.e.metrics.step(h.name()).retries.Inc()
 		r.logger(h.name()).Warn("attempt failed, will be repeated when the provider answers", "error", r.e.errorText(a.cause))
@@ -311,50 +309,57 @@ type resumption struct {
 	e   *engine
 	o   *owned
 	key string
+	at  *run // at work: its next attempt is awaited in place
 }
 
 // Run works the queue off, as far as it can be. If the head is not due, the
 // agenda has it.
 func (x *resumption) Run() time.Duration {
-	if x.e.resume(x.o, x.key) == 0 {
-		return 0
+	if x.at == nil {
+		if x.at = x.e.resume(x.o, x.key); x.at == nil {
+			return sched.Done
+		}
 	}
-	return sched.Done
+	if again := x.at.Run(); again >= 0 {
+		return again
+	}
+	atDoor := x.at.parked && x.at.failed != nil && x.at.failed.door != nil
+	if x.at = nil; atDoor {
+		return sched.Done
+	}
+	return 0
 }
 
 // due is told by the agenda of keys whose heads may be due.
 func (e *engine) due(o *owned, keys []string) {
 	work := make([]sched.Work, len(keys))
 	for i, key := range keys {
-		work[i] = sched.Work{Key: sched.Key{Task: o.partition, Name: key}, Item: &resumption{e, o, key}}
+		work[i] = sched.Work{Key: sched.Key{Task: o.partition, Name: key}, Item: &resumption{e: e, o: o, key: key}}
 	}
 	e.sched.SubmitAll(work)
 }
 
-// resume works on the head of a queue if it is due, and says after what time to
-// look again: 0 for at once; Done if there is nothing to look after, or it waits
-// at a door.
-func (e *engine) resume(o *owned, key string) time.Duration {
+// resume is what to work on next of a key: the head of its queue if that is due, or
+// what goes before it. It is nil if there is nothing yet.
+func (e *engine) resume(o *owned, key string) *run {
 	if !o.inc.Standing() || e.stopping.Load() {
-		return sched.Done
+		return nil
 	}
+	e.refill(o, key)
 	p, t, ok := o.store.Head(key)
 	if !ok {
-		return sched.Done
+		return o.takeHeld(key)
+	}
+	if r := e.promoteHeld(o, key); r != nil {
+		return r
 	}
 	if r := e.promote(o, key, p); r != nil {
-		r.Run()
-		return 0
+		return r
 	}
-	if wait := o.until(key, t.Next); wait > 0 {
-		return wait
+	if o.until(key, t.Next) > 0 {
+		return nil
 	}
-	r := e.resumed(o, key, p, t)
-	r.Run()
-	if r.failed != nil && r.failed.door != nil {
-		return sched.Done
-	}
-	return 0
+	return e.resumed(o, key, p, t)
 }
 
 // promote lets a compensation that was queued go before the attempts of its step, at

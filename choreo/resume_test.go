@@ -381,7 +381,7 @@ func TestAQueueIsLeftAloneWhenItsTaskIsGoneOrTheServiceStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.stopping.Store(true)
-	x := &resumption{e, o, "f"}
+	x := &resumption{e: e, o: o, key: "f"}
 	if again := x.Run(); again != sched.Done || o.store.Parked() != 1 {
 		t.Errorf("while the service stops it asks to run again after %v, %d are parked", again, o.store.Parked())
 	}

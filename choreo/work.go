@@ -150,8 +150,8 @@ func (r *run) Run() time.Duration {
 		r.unwatch = nil
 	}
 	if r.mustQueue() {
-		if wait, queued := r.queue(); queued {
-			return wait
+		if r.queue() {
+			return sched.Done
 		}
 	}
 	for ; r.next < len(r.hears.handlers); r.next++ {
@@ -457,7 +457,7 @@ func (r *run) left() bool { return !r.in.owned.inc.Standing() }
 // full jitter, so that flows which failed together do not return together.
 func (r *run) again(p Retry, err error, forever bool) (verdict, bool) {
 	p = p.withDefaults()
-	r.failed = &failure{err: err, inPlace: r.attempt < p.InPlace, undo: forever}
+	r.failed = &failure{err: err, inPlace: r.attempt < p.InPlace, undo: forever, forever: forever}
 	if _, told := errors.AsType[*givenUpError](err); told && !forever {
 		return 0, false
 	}
