@@ -89,6 +89,17 @@ func TestADeadlineFiresOnce(t *testing.T) {
 	}
 }
 
+func TestADeadlineFiresAtTheBoundOfAFlow(t *testing.T) {
+	w := &worker{fail: map[string]int{"a": 1 << 30}}
+	reg := prometheus.NewRegistry()
+	s := startBounded(t, reg, 100, w.step(), rarely, w.waits(time.Second), retained)
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	s.ExpectStuck("f", "work")
+	s.Publish("f", jobGiven.New(job{"f", "b"}))
+	awaitGauge(t, reg, "choreo_in_flight_records", "", 1)
+	s.Expect("f", jobLate.New(note{"f", "late: a"}))
+}
+
 func TestADeadlineThatIsMetDoesNotFire(t *testing.T) {
 	for name, meet := range map[string]choreo.Emission{
 		"by one":     calledOff.New(calloff{"f", "x"}),

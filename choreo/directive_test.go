@@ -128,6 +128,21 @@ func TestAStuckStepIsRetriedSkippedOrResolved(t *testing.T) {
 	}
 }
 
+// What is held in memory at the bound of the flow does not stand in the way.
+func TestAStuckUndoIsSkippedAtTheBoundOfAFlow(t *testing.T) {
+	w := &worker{fail: map[string]int{"undo a": 1 << 30}}
+	reg := prometheus.NewRegistry()
+	s := startBounded(t, reg, 100, w.step(), rarely)
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	s.Expect("f", jobDone.New(work{"f", "a"}))
+	s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+	i := s.ExpectStuck("f", "work")
+	s.Publish("f", jobGiven.New(job{"f", "b"}))
+	awaitGauge(t, reg, "choreo_in_flight_records", "", 1)
+	expectAudit(t, s.Tell(asked(operator.Skip, i, "")), "skip done")
+	awaitGauge(t, reg, "choreo_in_flight_records", "", 0)
+}
+
 func TestARetryThatFailsIsCountedAndWaitsAgain(t *testing.T) {
 	w := &worker{fail: map[string]int{"a": 1 << 30}}
 	s := startParking(t, w, nil, rarely)

@@ -320,12 +320,13 @@ func (x *resumption) Run() time.Duration {
 			return sched.Done
 		}
 	}
+	x.at.failed = nil // by the attempt before
 	if again := x.at.Run(); again >= 0 {
 		return again
 	}
-	atDoor := x.at.parked && x.at.failed != nil && x.at.failed.door != nil
-	if x.at = nil; atDoor {
-		return sched.Done
+	f := x.at.failed
+	if x.at = nil; f != nil && f.door != nil {
+		return sched.Done // the door has it
 	}
 	return 0
 }

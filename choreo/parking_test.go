@@ -17,6 +17,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/choreotest"
 	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
+	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
@@ -677,6 +678,44 @@ func TestAtTheBoundOfATaskAttemptsGoOnInPlace(t *testing.T) {
 	w.heal("a")
 	s.Expect("f", jobDone.New(work{"f", "a"}))
 	s.ExpectNothingMore("f")
+}
+
+// At the bound of a task a compensation is parked all the same: it may have to be
+// skipped, and must show.
+func TestACompensationIsParkedBeyondTheBoundOfATask(t *testing.T) {
+	w := &worker{fail: map[string]int{"a": 1 << 30, "undo b": 1 << 30}}
+	reg := prometheus.NewRegistry()
+	s := startBounded(t, reg, 1, w.step(), rarely)
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	awaitGauge(t, reg, "choreo_parked_events", "work", 1)
+	s.Publish("g", jobGiven.New(job{"g", "b"}))
+	s.Expect("g", jobDone.New(work{"g", "b"}))
+	s.Publish("g", calledOff.New(calloff{"g", "rain"}))
+	expectAudit(t, s.Tell(asked(operator.Skip, s.ExpectStuck("g", "work"), "")), "skip done")
+}
+
+// At the bound of a flow, with an event held, a trigger overtakes what is parked.
+func TestBarrierCase4AtTheBoundOfAFlow(t *testing.T) {
+	w := &worker{fail: map[string]int{"a": 1 << 30}}
+	reg := prometheus.NewRegistry()
+	s := startBounded(t, reg, 100, w.step(), rarely)
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	s.ExpectStuck("f", "work")
+	s.Publish("f", jobGiven.New(job{"f", "b"}))
+	awaitGauge(t, reg, "choreo_in_flight_records", "", 1)
+	s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+	s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
+	s.ExpectNothingMore("f")
+}
+
+// startBounded starts a worker that parks one event of a flow.
+func startBounded(t *testing.T, reg *prometheus.Registry, perTask int, step choreo.Step[job, work], change func(*choreo.Step[job, work]), more ...choreo.Declaration) *choreotest.Service {
+	t.Helper()
+	change(&step)
+	return choreotest.Start(t, choreo.NewService("worker", append(more, choreo.Tasks(1), step)...), choreotest.With(func(c *choreo.Config) {
+		c.MaxParkedPerFlow, c.MaxParkedPerTask, c.Registerer = 1, perTask, reg
+		c.Logger = slog.New(slog.DiscardHandler)
+	}))
 }
 
 // parked leaves a service with an event of flow f parked at its step.

@@ -123,6 +123,7 @@ type till struct {
 	mu      sync.Mutex
 	said    []string // as "type of flow: payload"
 	journal []*kgo.Record
+	offsets []int64 // that are finished
 }
 
 func (c *till) Submit(r *txn.Result) {
@@ -143,6 +144,9 @@ func (c *till) Submit(r *txn.Result) {
 			typ = "dead " + typ
 		}
 		c.said = append(c.said, fmt.Sprintf("%s of %s: %s", typ, ev.CorrelationID, ev.Data))
+	}
+	if r.Source != nil {
+		c.offsets = append(c.offsets, r.Offset)
 	}
 	c.mu.Unlock()
 	r.Done.Done(true)
@@ -218,12 +222,17 @@ func (m *mall) restart(t *testing.T, journal []*kgo.Record) {
 // hear lets a flow's event arrive.
 func (m *mall) hear(flow string, em Emission) {
 	m.seq++
-	r := &run{event: cloudevent.Event{ID: fmt.Sprint(m.seq), Source: "/test", Type: em.Type, CorrelationID: flow, Time: time.Now(), Data: fmt.Appendf(nil, "%q", em.Data), DataContentType: "application/json"}}
+	m.hearAt(m.seq, flow, em)
+}
+
+// hearAt is hear of what may have been read before.
+func (m *mall) hearAt(offset int, flow string, em Emission) {
+	r := &run{event: cloudevent.Event{ID: fmt.Sprint(offset), Source: "/test", Type: em.Type, CorrelationID: flow, Time: time.Now(), Data: fmt.Appendf(nil, "%q", em.Data), DataContentType: "application/json"}}
 	rec, err := r.event.Record("in")
 	if err != nil {
 		panic(err)
 	}
-	rec.Timestamp = time.Now()
+	rec.Timestamp, rec.Offset = time.Now(), int64(offset)
 	r.begin(m.engine, m.in, rec, m.plan.hears[em.Type])
 	if !m.room.Try(size(r.rec)) {
 		panic("no room")
