@@ -230,6 +230,28 @@ func TestWakeUpsDoNotPileUpAtTheBound(t *testing.T) {
 	})
 }
 
+// What is too large for the journal is held though there is room, and others behind
+// it.
+func TestWhatIsHeldKeepsItsOrderIfItIsTooLargeToBeQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := openHaltingMall(t, 10, 1000)
+		h.tell("f", wanted.New("bad a"))
+		synctest.Wait()
+		h.tell("f", wanted.New(strings.Repeat("b", 4<<20)))
+		synctest.Wait()
+		h.tell("f", wanted.New("c"))
+		synctest.Wait()
+		if n := h.o.held.Load(); n != 2 {
+			t.Errorf("%d events are held", n)
+		}
+		h.skip("f")
+		synctest.Wait()
+		if !slices.Equal(h.seen["f"], h.arrived["f"]) {
+			t.Errorf("%d events were seen, of %d, in another order", len(h.seen["f"]), len(h.arrived["f"]))
+		}
+	})
+}
+
 // Room that another key has made in the task is used, though nothing happens to
 // the queue of this one.
 func TestWhatIsHeldIsQueuedWhenOthersMakeRoom(t *testing.T) {

@@ -69,7 +69,7 @@ var deadlineMutants = []Mutant{
 	},
 	{
 		Name: "what is parked has not followed", File: lapseFile,
-		Old: "\tif s.follows(r) {\n", New: "\tif s.follows(r) && false {\n",
+		Old: `if s.follows(r) || `, New: `if s.follows(r) && false || `,
 		Breaks: "what was heard meets a deadline", By: runtime(deadlineTests),
 	},
 	{

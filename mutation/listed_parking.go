@@ -4,6 +4,8 @@ const (
 	parkingFile  = "choreo/parking.go"
 	parkedFile   = "choreo/internal/journal/parked.go"
 	agendaFile   = "choreo/internal/agenda/agenda.go"
+	heldFile     = "choreo/held.go"
+	heldTests    = "TestTheOrderIsKept|TestWakeUpsDo|TestWhatIsHeld|TestADeadlineIsMetByWhat|TestNothing|TestACompensation|AtTheBound"
 	parkingTests = "Park|Case4|TestAttemptsAre|TestAtTheBound|TestAnUndo|TestTheOrder|TestWhatIsToo|TestNextAttempts|TestTheBudget|TestAQueue|TestWhatIsLeft"
 )
 
@@ -34,7 +36,7 @@ var parkingMutants = []Mutant{
 	},
 	{
 		Name: "an event passes those that are parked before it", File: parkingFile,
-		Old: `!r.hears.passes && r.store().Waiting(r.key) > 0`, New: `!r.hears.passes && false`,
+		Old: `!r.hears.passes && (r.store()`, New: `!r.hears.passes && false && (r.store()`,
 		Breaks: "the order of a key is kept", By: runtime(parkingTests),
 	},
 	{
@@ -73,8 +75,8 @@ var parkingMutants = []Mutant{
 		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime(parkingTests),
 	},
 	{
-		Name: "a compensation overtakes for all its handlers", File: parkingFile,
-		Old: `if r.replay == nil && len(r.hears.handlers) > 1 {`, New: `if false {`,
+		Name: "a compensation overtakes for all its handlers", File: heldFile,
+		Old: `return r.replay != nil || len(`, New: `return true || len(`,
 		Breaks: "other handlers have the trigger in its place", By: runtime(parkingTests),
 	},
 	{
@@ -203,9 +205,64 @@ var parkingMutants = []Mutant{
 		Breaks: "other handlers have the trigger in its place", By: parkedReplays,
 	},
 	{
-		Name: "a replayed compensation is marked twice", File: parkingFile,
-		Old: `if r.replay == nil && len(r.hears.handlers) > 1 {`, New: `if len(r.hears.handlers) > 1 {`,
+		Name: "a replayed compensation is marked twice", File: heldFile,
+		Old: `return r.replay != nil || len(`, New: `return len(`,
 		Breaks: "what became of a letter lies behind it once", By: parkedReplays,
+	},
+	{
+		Name: "what is held is not held for a task that is lost", File: heldFile,
+		Old: "\tif x.closed {\n\t\treturn false\n\t}\n\tk :=", New: "\tk :=",
+		Breaks: "what a lost task has in memory gives its room back", By: runtime(heldTests),
+	},
+	{
+		Name: "what is held stays when the task is lost", File: engineFile,
+		Old: "\t\to.overflow.close()\n", New: "",
+		Breaks: "what a lost task has in memory gives its room back", By: runtime(heldTests),
+	},
+	{
+		Name: "an event passes those that are held", File: parkingFile,
+		Old: `(r.store().Waiting(r.key) > 0 || r.in.owned.holds(r.key))`, New: `r.store().Waiting(r.key) > 0`,
+		Breaks: "the order of a key is kept", By: runtime(heldTests),
+	},
+	{
+		Name: "an event is queued before those that are held", File: parkingFile,
+		Old: `!r.in.owned.holds(r.key) && r.e.mayPark(`, New: `r.e.mayPark(`,
+		Breaks: "the order of a key is kept", By: runtime(heldTests),
+	},
+	{
+		Name: "nobody looks whether others have made room", File: heldFile,
+		Old: `	if name, must := o.overflow.mustLook(key); must {`, New: `	if name, must := o.overflow.mustLook(key); must && false {`,
+		Breaks: "what is held goes on when there is room", By: runtime(heldTests),
+	},
+	{
+		Name: "wake-ups for what is held pile up", File: heldFile,
+		Old: `k == nil || time.Until(k.look) > 0 {`, New: `k == nil {`,
+		Breaks: "a key has one wake-up", By: runtime(heldTests),
+	},
+	{
+		Name: "what is held when the queue ends is left to itself", File: parkingFile,
+		Old: `return o.takeHeld(key)`, New: `return nil`,
+		Breaks: "what is held goes on", By: runtime(heldTests),
+	},
+	{
+		Name: "a compensation that is held waits behind the attempts", File: parkingFile,
+		Old: `if r := e.promoteHeld(o, key); r != nil {`, New: `if r := e.promoteHeld(o, key); r != nil && false {`,
+		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime(heldTests),
+	},
+	{
+		Name: "a compensation waits behind what is held", File: parkingFile,
+		Old: "\tif h != nil {\n\t\tahead = r.split(h)\n", New: "\tif false {\n\t\tahead = r.split(h)\n",
+		Breaks: "barrier case 4: a trigger overtakes parked attempts", By: runtime(heldTests),
+	},
+	{
+		Name: "a compensation fails unseen at the bound of a task", File: parkingFile,
+		Old: `!r.resumed() && !f.forever && !r.e.mayPark(o, r.key, most)`, New: `!r.resumed() && !r.e.mayPark(o, r.key, most)`,
+		Breaks: "a compensation that fails can be skipped", By: runtime(heldTests),
+	},
+	{
+		Name: "a deadline fires though what meets it is held", File: "choreo/lapse.go",
+		Old: `s.follows(r) || s.meetsHeld(r)`, New: `s.follows(r)`,
+		Breaks: "a deadline is met by what was heard", By: runtime(heldTests),
 	},
 	{
 		Name: "the agenda's timer stays at the later time", File: agendaFile,

@@ -186,7 +186,7 @@ var policyMutants = []Mutant{
 	},
 	{
 		Name: "what waits shows as a failing compensation", File: "choreo/parking.go",
-		Old: `undo: forever && r.attempt > 0, door`, New: `undo: forever, door`,
+		Old: `undo: forever && r.attempt > 0, forever`, New: `undo: forever, forever`,
 		Breaks: "what is shown as stuck fails", By: runtime(doorTests),
 	},
 	{
