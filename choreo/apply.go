@@ -42,6 +42,8 @@ func (s *stateApply) handle(r *run) verdict {
 		reason := reasonFailed
 		if _, ok := errors.AsType[*decodeError](err); ok {
 			reason = reasonUndecodable
+		} else if _, ok := errors.AsType[*refusedError](err); ok {
+			reason = reasonUnsayable
 		}
 		r.deadLetter(s.state, reason, err)
 		return done

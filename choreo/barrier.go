@@ -45,6 +45,11 @@ func (s *stepRun) handle(r *run) verdict {
 			return v
 		}
 	}
+	if err := r.refused(s.emit, s.step, kindDid, 0); err != nil {
+		r.attempt++ // the one that did it
+		s.bury(r, reasonUnsayable, err)
+		return done
+	}
 	err := r.do(s)
 	if err == nil {
 		e, sayErr := r.say(s.emit, r.out, s.step, kindDid, 0)
@@ -330,6 +335,10 @@ func (s *stepTrigger) undoNewest(r *run) error {
 		r.attempt++
 		return &decodeError{x.Out.Type, err}
 	}
+	if err := r.refused(s.undone, s.step, kindUndone, int(x.Seq)); err != nil {
+		r.attempt++
+		return untilRestart(err)
+	}
 	var undone any
 	if err := r.try(s, doingUndo, attempting(func(ctx context.Context) (err error) {
 		undone, err = s.undo(ctx, in, out)
@@ -394,7 +403,13 @@ func (s *stepPlan) undoFailed(r *run, err error) verdict {
 // answer says Cancel's event where nothing was undone, and closes the barrier.
 func (s *stepTrigger) answer(r *run) verdict {
 	if !r.answered && s.trigger.cancel != nil {
-		if err := s.sayCancel(r); err != nil {
+		err := s.sayCancel(r)
+		if _, refused := errors.AsType[*refusedError](err); refused {
+			if r.takes() == nil {
+				r.attempt++
+				return s.undoFailed(r, untilRestart(err))
+			}
+		} else if err != nil {
 			r.deadLetter(s.step, reasonUndecodable, err)
 		} else {
 			r.e.metrics.step(s.step).cancelled.Inc()

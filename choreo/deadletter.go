@@ -54,9 +54,8 @@ func (e *tooBigError) Error() string {
 
 // refusal is why an event is a dead letter before any handler saw it.
 type refusal struct {
-	reason   string
-	err      error
-	truncate bool // keep only where the record lies
+	reason string
+	err    error
 }
 
 // refuse makes a record a dead letter at once, if it is of a type that we hear;
@@ -74,7 +73,7 @@ func (e *engine) refuse(in *input, rec *kgo.Record, h *hearing, why *refusal, b 
 // bury makes a record a dead letter that no handler has seen.
 func (e *engine) bury(in *input, rec *kgo.Record, eventType string, why *refusal, b *batch) {
 	e.metrics.deadLetter("", why.reason)
-	l := letter{rec: rec, reason: why.reason, err: why.err, truncate: why.truncate}
+	l := letter{rec: rec, reason: why.reason, err: why.err}
 	dead, text := e.deadLetterRecord(&l)
 	e.log.Error("dead letter", "reason", why.reason, "topic", rec.Topic, "partition", rec.Partition, "offset", rec.Offset,
 		"type", eventType, "error", text)
@@ -88,7 +87,6 @@ type letter struct {
 	reason   string
 	attempts int
 	err      error
-	truncate bool     // keep only where the record lies
 	replay   *replay  // of which it came
 	ids      []string // of the event and its flow, which are no part of the cause
 }
@@ -121,7 +119,7 @@ func (e *engine) deadLetterRecord(l *letter) (*kgo.Record, string) {
 	add := func(key, value string) {
 		d.Headers = append(d.Headers, kgo.RecordHeader{Key: key, Value: []byte(value)})
 	}
-	if l.truncate || size(rec) > maxDeadLetter {
+	if e.poison.why(outputOf(rec, deadLetters)) != nil || size(rec) > maxDeadLetter { // keep only where it lies
 		sum := sha256.Sum256(rec.Value)
 		d.Key, d.Value = nil, []byte{}
 		add(deadletter.HeaderTruncated, fmt.Sprintf("%d bytes, sha256 %x; the original is at the origin until its topic's retention removes it", size(rec), sum))

@@ -2,7 +2,6 @@ package choreo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -228,5 +227,3 @@ func (d *deadlinePlan) reads(after journal.Event) (any, error) {
 	}
 	return nil, fmt.Errorf("deadline %q was set by an event of type %q, which it no longer declares; add it again with AnyOf or Upcast", d.deadline, after.Type)
 }
-
-var errUnsayable = errors.New("the broker refused what Do says for its size; raise max.message.bytes of its topic, or say less, and start again")

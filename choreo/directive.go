@@ -38,6 +38,7 @@ type directive struct {
 	moved bool        // what was stuck is done
 	// payload is what is to be said, nil for nothing.
 	payload any
+	said    string        // the id of the event that has it
 	tried   journal.Retry // as it was stuck
 	audit   operator.Audit
 	changes []journal.Change
@@ -74,6 +75,9 @@ func (d *directive) Run() time.Duration {
 }
 
 func (d *directive) obey() error {
+	if err := d.e.poison.why(output{d.in.Topic, d.in.Partition, d.offset, anything}); err != nil {
+		return fmt.Errorf("what was stuck is so still: %w", err)
+	}
 	switch {
 	case d.Do == operator.Erase:
 		return d.erase()
@@ -270,6 +274,9 @@ func (r *run) takes() *directive {
 	r.tried = time.Now()
 	return d
 }
+
+// speaks reports that a person's payload is what is said next.
+func (d *directive) speaks() bool { return d != nil && d.payload != nil && d.said == "" }
 
 // gotOn notes that what the run was stuck at is done, though not all of its work.
 func (r *run) gotOn() {

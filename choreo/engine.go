@@ -2,7 +2,6 @@ package choreo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -489,15 +488,13 @@ func tooFar(ev *cloudevent.Event) *refusal {
 	return &refusal{reason: reasonHops, err: fmt.Errorf("%d hops from the start of its flow; the events go round in a cycle", ev.Hops)}
 }
 
-// unsayable is why a record is refused whose outputs the broker has refused
-// before, nil if it has not.
+// unsayable is why a record is refused of which the broker has refused something
+// that no handler said, nil if it has not.
 func (e *engine) unsayable(rec *kgo.Record) *refusal {
-	n := e.poison.times(rec.Topic, rec.Partition, rec.Offset)
-	if n == 0 {
-		return nil
+	if err := e.poison.why(outputOf(rec, anything)); err != nil {
+		return &refusal{reason: reasonUnsayable, err: err}
 	}
-	return &refusal{reason: reasonUnsayable, truncate: n > 1,
-		err: errors.New("the broker refused what the handlers said for its size; see max.message.bytes of the topics")}
+	return nil
 }
 
 // passed makes the Done of a result that is no run's: its record takes room

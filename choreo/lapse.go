@@ -131,23 +131,6 @@ func (d *deadlinePlan) heardOn(e *engine, eventType string) string {
 	return ""
 }
 
-// position names what a run works on, to tell it again after a failure.
-func (r *run) position() (topic string, partition int32, offset int64) {
-	if s, ok := r.lapsing(); ok {
-		return "deadline/" + s.deadline + "/" + r.flow, r.in.owned.partition, -1
-	}
-	return r.rec.Topic, r.rec.Partition, r.rec.Offset
-}
-
-// lapsing is the deadline that fires, if the run is of one.
-func (r *run) lapsing() (*deadlineLapse, bool) {
-	if r.in != r.in.owned.lapsed {
-		return nil, false
-	}
-	s, ok := r.hears.handlers[0].(*deadlineLapse)
-	return s, ok
-}
-
 // deadlineLapse fires a deadline.
 type deadlineLapse struct {
 	*deadlinePlan
@@ -205,9 +188,9 @@ func (s *deadlineLapse) follows(r *run) bool {
 
 // attempt calls Do, and says what it makes.
 func (s *deadlineLapse) attempt(r *run) (err error) {
-	if r.e.poison.times(r.position()) > 0 {
+	if err := r.refused(s.emit, s.deadline, kindExpired, 0); err != nil {
 		r.attempt++
-		return errUnsayable
+		return untilRestart(err)
 	}
 	if r.decoded, err = s.reads(s.d.After); err != nil {
 		r.attempt++

@@ -444,7 +444,7 @@ func TestADeadlineWhoseEventIsTooLargeFails(t *testing.T) {
 			t.Fatalf("Do was called %d times", calls.Load())
 		}
 		o.inc.Close(errors.New("the pipeline has failed"))
-		e.poison.add(result.Done.(*run).position())
+		e.refusedForSize(&txn.RecordTooLargeError{Topic: result.Records[0].Topic, Result: result, Record: result.Records[0]})
 		second := e.own(t, records, 0)
 		time.Sleep(time.Hour)
 		synctest.Wait()

@@ -538,7 +538,7 @@ func ofFlow(h handler) bool {
 
 // abandon makes the whole event a dead letter.
 func (r *run) abandon(step string, why *refusal) {
-	r.bury(letter{step: step, reason: why.reason, attempts: r.attempt, err: why.err, truncate: why.truncate})
+	r.bury(letter{step: step, reason: why.reason, attempts: r.attempt, err: why.err})
 	r.hears = &hearing{event: r.hears.event}
 }
 

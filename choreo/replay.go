@@ -204,7 +204,7 @@ func (refusedRun) name() string     { return "" }
 func (refusedRun) settings() policy { return policy{} }
 
 func (x refusedRun) handle(r *run) verdict {
-	r.bury(letter{step: r.replay.Step, reason: x.reason, attempts: r.attempt, err: x.err, truncate: x.truncate})
+	r.bury(letter{step: r.replay.Step, reason: x.reason, attempts: r.attempt, err: x.err})
 	return done
 }
 

@@ -319,11 +319,7 @@ func (e *engine) idle(ctx context.Context) error {
 // pipelineFailed is told that nothing in memory is to be trusted any more.
 func (e *engine) pipelineFailed(cause error) {
 	if large, ok := errors.AsType[*txn.RecordTooLargeError](cause); ok && large.Result != nil {
-		if r, ok := large.Result.Done.(*run); ok {
-			e.poison.add(r.position())
-		} else if s := large.Result.Source; s != nil {
-			e.poison.add(s.Topic, s.Partition, large.Result.Offset)
-		}
+		e.refusedForSize(large)
 	}
 	e.owner.PipelineFailed(cause)
 }

@@ -16,9 +16,17 @@ const (
 	maxHops = 100
 )
 
+// sayingID is the id of an event that a handler says, derived so that a repeated
+// attempt says the same event.
+func (r *run) sayingID(d *eventDecl, step, kind string, number int) string {
+	return derive(r.cause(), r.e.plan.service, step, number, kind, "/", d.Type)
+}
+
 // say encodes an event that a handler emits, and adds it to the run's records.
-// Its id is derived, so that a repeated attempt says the same event.
 func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (journal.Event, error) {
+	if err := r.refused(d, step, kind, number); err != nil {
+		return journal.Event{}, fmt.Errorf("say %s: %w", d.Type, err)
+	}
 	data, err := encode(d, payload, r.e.cfg.MaxEventBytes)
 	if err != nil {
 		return journal.Event{}, err
@@ -30,7 +38,7 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		}
 	}
 	ev := cloudevent.Event{
-		ID:              derive(r.cause(), r.e.plan.service, step, number, kind, "/", d.Type),
+		ID:              r.sayingID(d, step, kind, number),
 		Source:          r.e.source,
 		Type:            d.Type,
 		DataContentType: d.codec.ContentType(),
@@ -64,6 +72,9 @@ func (r *run) say(d *eventDecl, payload any, step, kind string, number int) (jou
 		return journal.Event{}, fmt.Errorf("say %s: %w", d.Type, err)
 	}
 	r.records = append(r.records, rec)
+	if r.told.speaks() {
+		r.told.said = ev.ID
+	}
 	r.ended = r.ended || d.Outcome != NotAnOutcome
 	return journal.Event{Source: ev.Source, ID: ev.ID, Type: ev.Type, ContentType: ev.DataContentType, Data: data}, nil
 }

@@ -3,6 +3,8 @@ package txn
 import (
 	"errors"
 	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Error is the failure of the pipeline as told to Config.Failed and as the
@@ -68,6 +70,8 @@ type RecordTooLargeError struct {
 	// topic in the transaction, if the broker refused a batch as a whole. Nil
 	// from Pipeline.Fits.
 	Result *Result
+	// Record is that output. Nil without a Result.
+	Record *kgo.Record
 }
 
 // Error names topic, size and remedy.

@@ -154,7 +154,7 @@ func (t *transaction) largest(rec *kgo.Record) *RecordTooLargeError {
 				continue
 			}
 			if n := RecordSize(other) + batchOverhead; n > found.Bytes {
-				found.Bytes, found.Result = n, r
+				found.Bytes, found.Result, found.Record = n, r, other
 			}
 		}
 	}
