@@ -10,6 +10,7 @@ import (
 
 	"github.com/choreography-go/choreography/choreo"
 	"github.com/choreography-go/choreography/choreo/choreotest"
+	"github.com/choreography-go/choreography/choreo/cloudevent"
 	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/choreography-go/choreography/choreo/operator"
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,9 +33,9 @@ func startNarrow(t *testing.T, reg *prometheus.Registry, declarations ...choreo.
 }
 
 // limit changes what a topic takes.
-func limit(t *testing.T, s *choreotest.Service, topic, bytes string) {
+func limit(t *testing.T, brokers []string, topic, bytes string) {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func TestWhatTheBrokerRefusedIsReplayed(t *testing.T) {
 	s := startNarrow(t, nil, w.step())
 	s.Publish("f", jobGiven.New(job{"f", overlong}))
 	d := s.ExpectDeadLetter("f")
-	limit(t, s, "work", "100000")
+	limit(t, s.Brokers(), "work", "100000")
 	s.Replay(d)
 	s.Expect("f", jobDone.New(work{"f", overlong}))
 	s.ExpectReplayed(d, deadletter.Succeeded)
@@ -230,6 +231,85 @@ func TestWhatTheBrokerRefusedIsNotSaidByAnyRetry(t *testing.T) {
 	expectRefusals(t, reg, 1)
 }
 
+// A process that is started again tries once more: the topic may take it now.
+func TestAnUndoThatWasRefusedIsSaidAfterARestart(t *testing.T) {
+	w := &worker{}
+	step := w.step()
+	step.Emit.Topic = "jobs"
+	step.Compensate = choreo.Undo(func(ctx context.Context, j job, x work) (note, error) {
+		out, err := w.Undo(ctx, j, x)
+		out.Text = overlong
+		return out, err
+	}, jobUndone, calledOff).Unknown(w.Unknown)
+	svc := choreo.NewService("worker", choreo.Tasks(1), step, choreo.Topic{Name: "work", Config: map[string]string{"max.message.bytes": "2000"}})
+	cfg := configFor(broker(t), "a")
+	reg := prometheus.NewRegistry()
+	cfg.Registerer = reg
+	createTopics(t, svc, cfg)
+	outside := newOutside(t, svc, cfg.Brokers)
+	first := runInstance(t, svc, cfg)
+	outside.say(jobGiven.New(job{"f", "a"}))
+	w.awaitCalls(t, 1, "do a")
+	outside.say(calledOff.New(calloff{"f", "rain"}))
+	awaitGauge(t, reg, "choreo_parked_events", "", 1)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	expectRefusals(t, reg, 1)
+	limit(t, cfg.Brokers, "work", "100000")
+	cfg.Registerer = prometheus.NewRegistry()
+	runInstance(t, svc, cfg)
+	said := outside.hear(1, func(_ choreo.Emission, ev cloudevent.Event) string { return ev.Type })
+	if said[0] != jobUndone.Type {
+		t.Errorf("said was %q", said)
+	}
+	expectCalls(t, w, "do a", "undo a", "undo a")
+}
+
+// Of several runs that are undone only the one is stuck whose event is refused.
+func TestOneOfSeveralUndosWhoseEventTheBrokerRefuses(t *testing.T) {
+	undoneB, undoneA := jobUndone.New(note{"f", "undone: b"}), jobUndone.New(note{"f", "undone: a"})
+	for name, c := range map[string]struct {
+		refused, fails string // whose events or undos
+		says           []choreo.Emission
+		do             operator.Do
+		data           string
+		audit          string
+		then           []choreo.Emission
+		left           int
+	}{
+		"the older one":              {refused: "a", says: []choreo.Emission{undoneB}, do: operator.Skip, audit: "skip done"},
+		"the newer one":              {refused: "b", do: operator.Skip, audit: "skip done test.job.undone", then: []choreo.Emission{undoneA}},
+		"both":                       {refused: "ab", do: operator.Skip, audit: "skip done", left: 1},
+		"the newer one was resolved": {refused: "a", fails: "b", do: operator.Resolve, data: `{"ID":"f","Text":"hand"}`, audit: "resolve done test.job.undone", then: []choreo.Emission{jobUndone.New(note{"f", "hand"})}, left: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &worker{fail: map[string]int{"undo " + c.fails: 1 << 30}}
+			step := w.step()
+			rarely(&step)
+			step.Compensate = choreo.Undo(func(ctx context.Context, j job, x work) (note, error) {
+				out, err := w.Undo(ctx, j, x)
+				if strings.Contains(c.refused, x.By) {
+					out.Text = overlong
+				}
+				return out, err
+			}, jobUndone, calledOff).Unknown(w.Unknown)
+			s := startNarrow(t, nil, step)
+			for _, what := range []string{"a", "b"} {
+				s.Publish("f", jobGiven.New(job{"f", what}))
+				s.Expect("f", jobDone.New(work{"f", what}))
+			}
+			s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+			s.Expect("f", c.says...)
+			expectAudit(t, s.Tell(asked(c.do, s.ExpectStuck("f", "work"), c.data)), c.audit)
+			s.Expect("f", c.then...)
+			if left := s.Stuck(); len(left) != c.left {
+				t.Errorf("stuck are %+v", left)
+			}
+		})
+	}
+}
+
 // What Cancel says may be refused, too: who waits for it must not wait unseen, and
 // the step stays cancelled.
 func TestACancellationWhoseEventTheBrokerRefusesIsStuck(t *testing.T) {
@@ -296,7 +376,7 @@ func TestWhatAnOperatorSaysMayBeTooLargeForItsTopic(t *testing.T) {
 func TestADeadLetterThatTheBrokerRefusesIsTruncated(t *testing.T) {
 	w := &worker{}
 	s := startNarrow(t, nil, w.step())
-	limit(t, s, "worker.dlq", "2000")
+	limit(t, s.Brokers(), "worker.dlq", "2000")
 	for name, rec := range map[string]*kgo.Record{
 		"before any handler": change(s.Record("f", jobGiven.New(job{"f", overlong})), "ce_source", nil),
 		"of a handler":       s.Record("f", jobGiven.New(job{"f", overlong})),

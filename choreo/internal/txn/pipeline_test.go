@@ -230,7 +230,7 @@ func TestARecordThatIsTooLargeIsNamed(t *testing.T) {
 func tooLarge(t *testing.T, err error, culprit *Result, atLeast int) {
 	t.Helper()
 	var e *RecordTooLargeError
-	if !errors.As(err, &e) || e.Topic != "out" || e.Bytes < atLeast || e.Result != culprit || !strings.Contains(e.Error(), "max.message.bytes") {
+	if !errors.As(err, &e) || e.Topic != "out" || e.Bytes < atLeast || e.Result != culprit || len(e.Record.Value) != atLeast || !strings.Contains(e.Error(), "max.message.bytes") {
 		t.Fatalf("got %v (%+v)", err, e)
 	}
 }
