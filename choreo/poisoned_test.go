@@ -19,7 +19,7 @@ import (
 )
 
 // overlong is a text that narrow topics do not take.
-var overlong = incompressible(3000)
+var overlong = incompressible(6000)
 
 // startNarrow starts a service whose topic "work" takes no events of 2000 bytes.
 func startNarrow(t *testing.T, reg *prometheus.Registry, declarations ...choreo.Declaration) *choreotest.Service {
@@ -251,7 +251,7 @@ func TestAnUndoThatWasRefusedIsSaidAfterARestart(t *testing.T) {
 	outside.say(jobGiven.New(job{"f", "a"}))
 	w.awaitCalls(t, 1, "do a")
 	outside.say(calledOff.New(calloff{"f", "rain"}))
-	awaitGauge(t, reg, "choreo_parked_events", "", 1)
+	awaitGauge(t, reg, "choreo_parked_events", "work", 1)
 	if err := first.stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ var deadlineMutants = []Mutant{
 	},
 	{
 		Name: "what the broker refuses is sent again and again", File: lapseFile,
-		Old: `if r.e.poison.times(r.position()) > 0 {`, New: `if r.e.poison.times("", 0, 0) > 0 {`,
+		Old: `if err := r.refused(s.emit, s.deadline, kindExpired, 0); err != nil {`, New: `if err := r.refused(s.emit, s.deadline, kindExpired, 1); err != nil {`,
 		Breaks: "a deadline whose event is too large stops nothing else", By: runtime(deadlineTests),
 	},
 	{

@@ -78,7 +78,7 @@ func (e edit) apply(root string) ([]byte, error) {
 // Listed are all listed mutants.
 func Listed() []Mutant {
 	var all []Mutant
-	for _, part := range [][]Mutant{pipelineMutants, taskMutants, journalMutants, coreMutants, barrierMutants, deadLetterMutants, parkingMutants, deadlineMutants, joinMutants, policyMutants, stuckMutants} {
+	for _, part := range [][]Mutant{pipelineMutants, taskMutants, journalMutants, coreMutants, barrierMutants, deadLetterMutants, parkingMutants, deadlineMutants, joinMutants, policyMutants, stuckMutants, poisonedMutants} {
 		all = append(all, part...)
 	}
 	return all
