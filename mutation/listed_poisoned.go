@@ -52,8 +52,8 @@ var poisonedMutants = []Mutant{
 	},
 	{
 		Name: "a command is obeyed whose payload was refused", File: directiveFile,
-		Old: "if err := d.e.poison.why(output{d.in.Topic, d.in.Partition, d.offset, anything}); err != nil {",
-		New: "if err := d.e.poison.why(output{d.in.Topic, d.in.Partition, -1, anything}); err != nil {",
+		Old:    "if err := d.e.poison.why(output{d.in.Topic, d.in.Partition, d.offset, anything}); err != nil {",
+		New:    "if err := d.e.poison.why(output{d.in.Topic, d.in.Partition, -1, anything}); err != nil {",
 		Breaks: "a payload that is too large is refused with its command", By: refusals,
 	},
 	{
