@@ -274,6 +274,29 @@ func TestWhatIsHeldIsQueuedWhenOthersMakeRoom(t *testing.T) {
 	})
 }
 
+// A compensation that was held before its step began to fail goes before the attempts
+// as well.
+func TestACompensationThatIsHeldGoesBeforeTheAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := openHaltingMall(t, 1, 1000)
+		for _, em := range []Emission{wanted.New("stuck"), wanted.New("bad a"), wanted.New("b"), regret.New("r")} {
+			h.tell("f", em)
+			synctest.Wait()
+		}
+		if n := h.o.held.Load(); n != 3 {
+			t.Fatalf("%d events are held", n)
+		}
+		h.skip("f") // a reaction's dead letter
+		synctest.Wait()
+		if n := h.said("f", returned); n != 1 {
+			t.Errorf("it was answered %d times", n)
+		}
+		if got := h.seen["f"]; !slices.Equal(got, []string{"bad a", "b", "r"}) {
+			t.Errorf("was seen %q", got)
+		}
+	})
+}
+
 // A deadline does not fire if what meets it was heard before, and is held.
 func TestADeadlineIsMetByWhatIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
