@@ -52,6 +52,8 @@ var equivalents = []explained{
 		"only orders keys that are due at the same time, of which none is promised to be first"},
 	{"agenda/agenda.go", `agenda.go pop: if child >= len(h) || last.at <= h[child].at {  [<= to <]`,
 		"only orders keys that are due at the same time, of which none is promised to be first"},
+	{"timelimit/timelimit.go", `timelimit.go asked: case left <= 0:  [<= to <]`,
+		"with no time left at all the timer ends the context in a moment"},
 	{"journal/codec.go", `codec.go uvarint: for shift := uint(0); shift < 64; shift += 7 {  [< to <=]`,
 		"shift is 63 or 70, never 64"},
 	{"journal/codec.go", `codec.go uvarint: break  [break to continue]`,
