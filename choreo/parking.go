@@ -60,6 +60,9 @@ func (r *run) mustQueue() bool {
 // the queue the event is held.
 func (r *run) queue() (queued bool) {
 	h := r.overtaking()
+	if h != nil && r.e.waitsBefore(r, h) {
+		h = nil // that one goes first, and then there is nothing to overtake
+	}
 	r.e.refill(r.in.owned, r.key)
 	if h != nil && r.onlyFor(h) {
 		r.place = &place{alone: true}
@@ -87,6 +90,21 @@ func (r *run) queue() (queued bool) {
 		ahead.Run()
 	}
 	return true
+}
+
+// waitsBefore reports whether an earlier compensation of the handler's step is queued
+// or held, and about to go before its attempts.
+func (e *engine) waitsBefore(r *run, h handler) bool {
+	o := r.in.owned
+	if head, _, ok := o.store.Head(r.key); ok && head.At == h.name() {
+		if _, earlier := e.promotable(o, r.key, head); earlier != nil {
+			return true
+		}
+	}
+	return o.holds(r.key) && slices.ContainsFunc(o.overflow.of(r.key), func(x *run) bool {
+		other := x.overtaking()
+		return other != nil && other.name() == h.name()
+	})
 }
 
 // enqueue puts something at the end of the queue.
@@ -351,10 +369,10 @@ func (e *engine) resume(o *owned, key string) *run {
 	if !ok {
 		return o.takeHeld(key)
 	}
-	if r := e.promoteHeld(o, key); r != nil {
+	if r := e.promote(o, key, p); r != nil {
 		return r
 	}
-	if r := e.promote(o, key, p); r != nil {
+	if r := e.promoteHeld(o, key); r != nil { // it came after all that is queued
 		return r
 	}
 	if o.until(key, t.Next) > 0 {

@@ -490,6 +490,57 @@ func TestBarrierCase4OfWhatWasQueuedBefore(t *testing.T) {
 	}
 }
 
+// The second one comes while the step is at work, or is held, since the queue is full:
+// the first one, which is queued, is answered all the same.
+func TestBarrierCase4ByWhatComesSecond(t *testing.T) {
+	for name, bound := range map[string]int{"and waits for the key": 0, "and is held": 2} {
+		t.Run(name, func(t *testing.T) { case4ByWhatComesSecond(t, bound) })
+	}
+}
+
+func case4ByWhatComesSecond(t *testing.T, bound int) {
+	w := &worker{fail: map[string]int{"echo": 1 << 30, "a": 1 << 30}}
+	reg := prometheus.NewRegistry()
+	begun, release := make(chan struct{}, 20), make(chan struct{})
+	step := w.step()
+	step.Retry = choreo.Retry{First: time.Hour, Max: time.Hour, Attempts: 20}
+	step.Do = func(ctx context.Context, j job) (work, error) {
+		begun <- struct{}{}
+		<-release
+		return w.Do(ctx, j)
+	}
+	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2),
+		choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
+			if w.fails("echo") {
+				return nil, errNotYet
+			}
+			return nil, nil
+		}}, step), choreotest.With(func(c *choreo.Config) {
+		c.Registerer, c.MaxParkedPerFlow = reg, bound
+		c.Logger = slog.New(slog.DiscardHandler)
+	}))
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	awaitGauge(t, reg, "choreo_parked_events", "echo", 1)
+	s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+	awaitGauge(t, reg, "choreo_parked_events", "", 1)
+	awaitGauge(t, reg, "choreo_in_flight_records", "", 0)
+	second := func() {
+		s.Publish("f", calledOff.New(calloff{"f", "snow"}))
+		awaitGauge(t, reg, "choreo_in_flight_records", "", 1)
+	}
+	if bound > 0 {
+		second()
+	}
+	w.heal("echo")
+	<-begun
+	if bound == 0 {
+		second()
+	}
+	close(release)
+	s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
+	s.ExpectNothingMore("f")
+}
+
 // Runs of the step that were made before are undone with what is parked, the
 // newest first.
 func TestBarrierCase4UndoesEarlierRunsToo(t *testing.T) {
