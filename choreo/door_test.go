@@ -155,6 +155,10 @@ func TestOneThatFailsForEverKeepsNobodyWaiting(t *testing.T) {
 		}
 		s.set(func() { s.shut = false })
 		time.Sleep(21 * time.Second) // the first probe is the poison, the second is not
+		if n := m.count(bought); n < 1 {
+			t.Error("nothing is done: the poison has kept the breaker open")
+		}
+		time.Sleep(10 * time.Second) // if the poison failed often enough between two others
 		if n := m.count(bought); n != 5 {
 			t.Errorf("%d are done", n)
 		}
