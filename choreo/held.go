@@ -65,13 +65,6 @@ func (x *heldEvents) of(key string) []*run {
 	return nil
 }
 
-// any reports whether events of a key are held.
-func (x *heldEvents) any(key string) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.keys[key] != nil
-}
-
 // first is the first event that is held of a key, nil if there is none.
 func (x *heldEvents) first(key string) *run {
 	x.mu.Lock()
@@ -134,7 +127,7 @@ func (x *heldEvents) close() {
 
 // holds reports whether events of a key are held. Nearly always none of the task
 // is, and nothing is asked but a counter.
-func (o *owned) holds(key string) bool { return o.held.Load() > 0 && o.overflow.any(key) }
+func (o *owned) holds(key string) bool { return o.held.Load() > 0 && o.overflow.first(key) != nil }
 
 // waitHeld keeps the event in memory, behind those of its key that are held.
 func (r *run) waitHeld() {

@@ -80,6 +80,12 @@ func (h *haltingMall) tell(flow string, em Emission) {
 	})
 }
 
+// settle lets an event arrive, and awaits what comes of it.
+func (h *haltingMall) settle(flow string, em Emission) {
+	h.tell(flow, em)
+	synctest.Wait()
+}
+
 // skip gives up what fails in a flow, if anything does.
 func (h *haltingMall) skip(flow string) {
 	p, tried, ok := h.o.store.Head(flow)
@@ -235,12 +241,9 @@ func TestWakeUpsDoNotPileUpAtTheBound(t *testing.T) {
 func TestWhatIsHeldKeepsItsOrderIfItIsTooLargeToBeQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHaltingMall(t, 10, 1000)
-		h.tell("f", wanted.New("bad a"))
-		synctest.Wait()
-		h.tell("f", wanted.New(strings.Repeat("b", 4<<20)))
-		synctest.Wait()
-		h.tell("f", wanted.New("c"))
-		synctest.Wait()
+		h.settle("f", wanted.New("bad a"))
+		h.settle("f", wanted.New(strings.Repeat("b", 4<<20)))
+		h.settle("f", wanted.New("c"))
 		if n := h.o.held.Load(); n != 2 {
 			t.Errorf("%d events are held", n)
 		}
@@ -258,10 +261,8 @@ func TestWhatIsHeldIsQueuedWhenOthersMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHaltingMall(t, 2, 2)
 		h.tell("f", wanted.New("bad a"))
-		h.tell("g", wanted.New("bad b"))
-		synctest.Wait()
-		h.tell("f", wanted.New("c"))
-		synctest.Wait()
+		h.settle("g", wanted.New("bad b"))
+		h.settle("f", wanted.New("c"))
 		if n := h.o.held.Load(); n != 1 {
 			t.Fatalf("%d events are held", n)
 		}
@@ -280,8 +281,7 @@ func TestACompensationThatIsHeldGoesBeforeTheAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHaltingMall(t, 1, 1000)
 		for _, em := range []Emission{wanted.New("stuck"), wanted.New("bad a"), wanted.New("b"), regret.New("r")} {
-			h.tell("f", em)
-			synctest.Wait()
+			h.settle("f", em)
 		}
 		if n := h.o.held.Load(); n != 3 {
 			t.Fatalf("%d events are held", n)
@@ -301,10 +301,8 @@ func TestACompensationThatIsHeldGoesBeforeTheAttempts(t *testing.T) {
 func TestADeadlineIsMetByWhatIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHaltingMall(t, 1, 1000)
-		h.tell("f", wanted.New("stuck"))
-		synctest.Wait()
-		h.tell("f", regret.New("regret"))
-		synctest.Wait()
+		h.settle("f", wanted.New("stuck"))
+		h.settle("f", regret.New("regret"))
 		if n := h.o.held.Load(); n != 1 {
 			t.Fatalf("%d events are held", n)
 		}
@@ -321,16 +319,13 @@ func TestADeadlineIsMetByWhatIsHeld(t *testing.T) {
 func TestNothingPassesWhatIsHeldWhileTheServiceStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHaltingMall(t, 1, 1000)
-		h.tell("f", wanted.New("bad a"))
-		synctest.Wait()
-		h.tell("f", wanted.New("b"))
-		synctest.Wait()
+		h.settle("f", wanted.New("bad a"))
+		h.settle("f", wanted.New("b"))
 		h.shop.set(func() { h.shop.shut = false })
 		h.stopping.Store(true)
 		p, tried, _ := h.o.store.Head("f")
 		h.resumed(h.o, "f", p, tried).Run()
-		h.tell("f", wanted.New("c"))
-		synctest.Wait()
+		h.settle("f", wanted.New("c"))
 		if got := h.seen["f"]; !slices.Equal(got, []string{"bad a"}) {
 			t.Errorf("was seen %q", got)
 		}
@@ -347,12 +342,10 @@ func TestNothingPassesWhatIsHeldWhileTheServiceStops(t *testing.T) {
 func TestNothingIsHeldOfATaskThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHaltingMall(t, 1, 1000)
-		h.tell("f", wanted.New("bad a"))
-		synctest.Wait()
+		h.settle("f", wanted.New("bad a"))
 		h.o.inc.Close(nil)
 		synctest.Wait()
-		h.tell("f", wanted.New("b"))
-		synctest.Wait()
+		h.settle("f", wanted.New("b"))
 		if n, _ := h.room.Used(); n != 0 || h.o.held.Load() != 0 {
 			t.Errorf("%d events have room, %d are held", n, h.o.held.Load())
 		}
@@ -366,13 +359,10 @@ func TestACompensationOvertakesWhatIsHeldForItsStepAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := openHaltingMall(t, 1, 1000)
-				h.tell("f", wanted.New("bad a"))
-				synctest.Wait()
-				h.tell("f", wanted.New("b"))
-				synctest.Wait()
+				h.settle("f", wanted.New("bad a"))
+				h.settle("f", wanted.New("b"))
 				h.shop.set(func() { h.lost = fails })
-				h.tell("f", regret.New("r"))
-				synctest.Wait()
+				h.settle("f", regret.New("r"))
 				if fails {
 					if _, tried, _ := h.o.store.Head("f"); !tried.Undo || len(h.seen["f"]) > 0 {
 						t.Fatalf("the compensation has not failed: %+v, was seen %q", tried, h.seen["f"])

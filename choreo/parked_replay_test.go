@@ -240,13 +240,7 @@ func TestBarrierCase4ByAReplayedCompensationThatWasQueuedBefore(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			step := w.step()
 			step.Retry = c.retry
-			s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2),
-				choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
-					if w.fails("echo") {
-						return nil, errNotYet
-					}
-					return nil, nil
-				}}, step), choreotest.With(func(c *choreo.Config) {
+			s := choreotest.Start(t, behindEcho(w, step), choreotest.With(func(c *choreo.Config) {
 				c.Registerer, c.Logger = reg, slog.New(slog.DiscardHandler)
 			}))
 			s.PublishRecord(change(s.Record("f", calledOff.New(calloff{"f", "rain"})), "ce_id", nil))

@@ -60,7 +60,7 @@ func (r *run) mustQueue() bool {
 // the queue the event is held.
 func (r *run) queue() (queued bool) {
 	h := r.overtaking()
-	if h != nil && r.e.waitsBefore(r, h) {
+	if h != nil && r.isSecond(h) {
 		h = nil // that one goes first, and then there is nothing to overtake
 	}
 	r.e.refill(r.in.owned, r.key)
@@ -75,7 +75,7 @@ func (r *run) queue() (queued bool) {
 	if !r.in.owned.holds(r.key) && r.e.mayPark(r.in.owned, r.key, r.e.cfg.MaxParkedPerTask) && r.enqueue(rest) == nil {
 		if h != nil {
 			r.place = &place{alone: true}
-			r.hears = &hearing{event: r.hears.event, handlers: []handler{h}, stateful: true}
+			r.only(h)
 			return false
 		}
 		r.putOff()
@@ -92,12 +92,17 @@ func (r *run) queue() (queued bool) {
 	return true
 }
 
-// waitsBefore reports whether an earlier compensation of the handler's step is queued
-// or held, and about to go before its attempts.
-func (e *engine) waitsBefore(r *run, h handler) bool {
+// only leaves one handler's work to be done on the event.
+func (r *run) only(h handler) {
+	r.hears = &hearing{event: r.hears.event, handlers: []handler{h}, stateful: true}
+}
+
+// isSecond reports whether an earlier compensation of the handler's step is queued or
+// held, and about to go before its attempts.
+func (r *run) isSecond(h handler) bool {
 	o := r.in.owned
 	if head, _, ok := o.store.Head(r.key); ok && head.At == h.name() {
-		if _, earlier := e.promotable(o, r.key, head); earlier != nil {
+		if _, earlier := r.e.promotable(o, r.key, head); earlier != nil {
 			return true
 		}
 	}
@@ -400,7 +405,7 @@ func (e *engine) promote(o *owned, key string, head journal.Parked) *run {
 		return nil // it keeps its place
 	}
 	r.changes = append(r.changes, c)
-	r.hears = &hearing{event: r.hears.event, handlers: []handler{r.overtaking()}, stateful: true}
+	r.only(r.overtaking())
 	return r
 }
 

@@ -450,6 +450,18 @@ func TestBarrierCase4(t *testing.T) {
 	}
 }
 
+// behindEcho has a reaction hear what sets the step off before it. It fails as often as
+// the worker says.
+func behindEcho(w *worker, step choreo.Step[job, work]) *choreo.Service {
+	return choreo.NewService("worker", choreo.Tasks(2),
+		choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
+			if w.fails("echo") {
+				return nil, errNotYet
+			}
+			return nil, nil
+		}}, step)
+}
+
 // The compensation waits behind another handler's failure when the attempts of its
 // step begin to fail: it overtakes them all the same, and the first one is answered,
 // also if it fails itself.
@@ -466,13 +478,7 @@ func TestBarrierCase4OfWhatWasQueuedBefore(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			step := w.step()
 			step.Retry = c.retry
-			s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2),
-				choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
-					if w.fails("echo") {
-						return nil, errNotYet
-					}
-					return nil, nil
-				}}, step), choreotest.With(func(c *choreo.Config) {
+			s := choreotest.Start(t, behindEcho(w, step), choreotest.With(func(c *choreo.Config) {
 				c.Registerer = reg
 				c.Logger = slog.New(slog.DiscardHandler)
 			}))
@@ -509,13 +515,7 @@ func case4ByWhatComesSecond(t *testing.T, bound int) {
 		<-release
 		return w.Do(ctx, j)
 	}
-	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(2),
-		choreo.Reaction[job]{Name: "echo", On: jobGiven, Retry: soon, Do: func(context.Context, job) (choreo.Emissions, error) {
-			if w.fails("echo") {
-				return nil, errNotYet
-			}
-			return nil, nil
-		}}, step), choreotest.With(func(c *choreo.Config) {
+	s := choreotest.Start(t, behindEcho(w, step), choreotest.With(func(c *choreo.Config) {
 		c.Registerer, c.MaxParkedPerFlow = reg, bound
 		c.Logger = slog.New(slog.DiscardHandler)
 	}))

@@ -21,6 +21,15 @@ import (
 // overlong is a text that narrow topics do not take.
 var overlong = incompressible(6000)
 
+// tooMuch undoes as the worker does, and says more of it than narrow topics take.
+func tooMuch(w *worker) choreo.Compensation[job, work] {
+	return choreo.Undo(func(ctx context.Context, j job, x work) (note, error) {
+		out, err := w.Undo(ctx, j, x)
+		out.Text = overlong
+		return out, err
+	}, jobUndone, calledOff).Unknown(w.Unknown)
+}
+
 // startNarrow starts a service whose topic "work" takes no events of 2000 bytes.
 func startNarrow(t *testing.T, reg *prometheus.Registry, declarations ...choreo.Declaration) *choreotest.Service {
 	t.Helper()
@@ -176,11 +185,7 @@ func TestAnUndoWhoseEventTheBrokerRefusesIsStuck(t *testing.T) {
 			w := &worker{}
 			step := w.step()
 			rarely(&step)
-			step.Compensate = choreo.Undo(func(ctx context.Context, j job, x work) (note, error) {
-				out, err := w.Undo(ctx, j, x)
-				out.Text = overlong
-				return out, err
-			}, jobUndone, calledOff).Unknown(w.Unknown)
+			step.Compensate = tooMuch(w)
 			reg := prometheus.NewRegistry()
 			s := startNarrow(t, reg, step)
 			s.Publish("f", jobGiven.New(job{"f", "a"}))
@@ -211,11 +216,7 @@ func TestWhatTheBrokerRefusedIsNotSaidByAnyRetry(t *testing.T) {
 	w := &worker{}
 	step := w.step()
 	step.Retry = choreo.Retry{First: time.Millisecond, Max: 2 * time.Millisecond}
-	step.Compensate = choreo.Undo(func(ctx context.Context, j job, x work) (note, error) {
-		out, err := w.Undo(ctx, j, x)
-		out.Text = overlong
-		return out, err
-	}, jobUndone, calledOff).Unknown(w.Unknown)
+	step.Compensate = tooMuch(w)
 	reg := prometheus.NewRegistry()
 	s := startNarrow(t, reg, step)
 	s.Publish("f", jobGiven.New(job{"f", "a"}))
@@ -236,11 +237,7 @@ func TestAnUndoThatWasRefusedIsSaidAfterARestart(t *testing.T) {
 	w := &worker{}
 	step := w.step()
 	step.Emit.Topic = "jobs"
-	step.Compensate = choreo.Undo(func(ctx context.Context, j job, x work) (note, error) {
-		out, err := w.Undo(ctx, j, x)
-		out.Text = overlong
-		return out, err
-	}, jobUndone, calledOff).Unknown(w.Unknown)
+	step.Compensate = tooMuch(w)
 	svc := choreo.NewService("worker", choreo.Tasks(1), step, choreo.Topic{Name: "work", Config: map[string]string{"max.message.bytes": "2000"}})
 	cfg := configFor(broker(t), "a")
 	reg := prometheus.NewRegistry()
