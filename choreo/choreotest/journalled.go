@@ -222,7 +222,7 @@ func (m memory) fired(f Flow) (all []violation) {
 // heard compares what was heard with what the journal says became of it.
 func (m memory) heard(f Flow, s *simulation) (all []violation) {
 	for h := range s.hearers {
-		if h.service != m.service.name {
+		if h.service != m.service.name || h.Role != contract.Joins && !m.service.hasAlways(h.Name, h.event) {
 			continue
 		}
 		for _, e := range f.Events {

@@ -94,6 +94,19 @@ func (s *simulation) hearers(yield func(hearer) bool) {
 	}
 }
 
+// hasAlways reports whether a handler hears an event in all versions of the
+// service. What only some versions hear may have gone by while another one ran.
+func (s *simulatedService) hasAlways(handler, event string) bool {
+	for _, c := range s.contracts {
+		if !slices.ContainsFunc(c.Hears, func(h contract.Heard) bool {
+			return h.Type == event && slices.ContainsFunc(h.By, func(by contract.Hearer) bool { return by.Name == handler })
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 // observer reads all that is committed, and keeps it.
 type observer struct {
 	client *kgo.Client

@@ -23,7 +23,8 @@ type Simulated struct {
 	// Instances that run side by side. Zero: 2.
 	Instances int
 	// Next are later versions of the service, in their order. The fault [Deploy]
-	// replaces the instances by the next version one after another.
+	// replaces the instances by the next version one after another. That a handler
+	// answers what it hears is only demanded of what it hears in all versions.
 	Next []func() *choreo.Service
 }
 
