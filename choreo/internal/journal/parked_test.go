@@ -234,6 +234,26 @@ func TestHeadsAreToldOfWithTheirNextAttempts(t *testing.T) {
 	}
 }
 
+// A queue counts as full from Config.MaxParked events on, and until there are fewer.
+func TestAQueueIsFullAsLongAsItHoldsTooMany(t *testing.T) {
+	s := New(config()) // two are too many
+	var seqs []uint64
+	expect := func(when string, full int) {
+		t.Helper()
+		if got := s.Parking().Full; got != full {
+			t.Errorf("%s %d queues are full", when, got)
+		}
+	}
+	for n, full := range []int{0, 1, 1} {
+		seqs = append(seqs, must(s.Park("f", Parked{Record: &kgo.Record{Timestamp: start}}, start)).Seq())
+		expect(fmt.Sprintf("with %d events", n+1), full)
+	}
+	for n, full := range []int{1, 0, 0} {
+		s.Unpark("f", seqs[n])
+		expect(fmt.Sprintf("with %d events less", n+1), full)
+	}
+}
+
 // Numbers that nothing can have written are damage.
 func TestNumbersOfEventsAreBounded(t *testing.T) {
 	s := New(config())
