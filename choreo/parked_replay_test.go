@@ -231,17 +231,19 @@ func TestBarrierCase4ByAReplayedCompensationThatWasQueuedBefore(t *testing.T) {
 	for name, c := range map[string]struct {
 		retry choreo.Retry
 		fails int // attempts of the compensation
+		bound int // of the queue; 0: there is room for all
 	}{
 		"at once":                 {retry: choreo.Retry{First: time.Hour, Max: time.Hour, Attempts: 20}},
 		"as often as it needs to": {retry: soon, fails: 3},
+		"and is held":             {retry: choreo.Retry{First: time.Hour, Max: time.Hour, Attempts: 20}, bound: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &worker{fail: map[string]int{"echo": 1 << 30, "a": 1 << 30, "unknown a": c.fails}}
 			reg := prometheus.NewRegistry()
 			step := w.step()
 			step.Retry = c.retry
-			s := choreotest.Start(t, behindEcho(w, step), choreotest.With(func(c *choreo.Config) {
-				c.Registerer, c.Logger = reg, slog.New(slog.DiscardHandler)
+			s := choreotest.Start(t, behindEcho(w, step), choreotest.With(func(cfg *choreo.Config) {
+				cfg.Registerer, cfg.Logger, cfg.MaxParkedPerFlow = reg, slog.New(slog.DiscardHandler), c.bound
 			}))
 			s.PublishRecord(change(s.Record("f", calledOff.New(calloff{"f", "rain"})), "ce_id", nil))
 			d := s.ExpectDeadLetter("f")
@@ -251,7 +253,11 @@ func TestBarrierCase4ByAReplayedCompensationThatWasQueuedBefore(t *testing.T) {
 			awaitGauge(t, reg, "choreo_parked_events", "echo", 1)
 			s.PublishRecord(rec)
 			s.PublishRecord(rec)
-			awaitGauge(t, reg, "choreo_parked_events", "", 2)
+			if c.bound > 0 {
+				awaitGauge(t, reg, "choreo_in_flight_records", "", 2)
+			} else {
+				awaitGauge(t, reg, "choreo_parked_events", "", 2)
+			}
 			w.heal("echo")
 			s.Expect("f", jobDropped.New(note{"f", "dropped: rain"}))
 			s.ExpectReplayed(d, deadletter.Succeeded)
@@ -261,6 +267,9 @@ func TestBarrierCase4ByAReplayedCompensationThatWasQueuedBefore(t *testing.T) {
 			awaitGauge(t, reg, "choreo_parked_events", "", 0)
 			if n := metric(t, reg, "choreo_replays_total", "duplicate"); n != 1 {
 				t.Errorf("%v replays were repetitions, want 1", n)
+			}
+			if n := metric(t, reg, "choreo_replays_total", ""); n != 2 {
+				t.Errorf("of 2 replays %v were marked", n)
 			}
 		})
 	}
