@@ -30,6 +30,7 @@ func openCluster(n *simnet.Network, brokers int, seed uint64) (*cluster, error) 
 var perEntity = map[kmsg.Key]bool{
 	kmsg.Produce: true, kmsg.Fetch: true, kmsg.ListOffsets: true, kmsg.Metadata: true, kmsg.TxnOffsetCommit: true,
 	kmsg.OffsetCommit: true, kmsg.OffsetFetch: true, kmsg.FindCoordinator: true, kmsg.AddPartitionsToTxn: true,
+	kmsg.OffsetForLeaderEpoch: true, kmsg.DescribeTransactions: true, kmsg.DescribeProducers: true, kmsg.DescribeConfigs: true,
 }
 
 // refuse answers the next so many requests of a type with an error.
