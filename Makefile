@@ -48,7 +48,7 @@ demo-compose:
 
 # Simulations need the build tag synctests: with it the Kafka client takes locks
 # (channels) that simulated time can pass by. Without it Simulate fails the test.
-SIMULATED := ./choreo/choreotest ./docs/guide ./services
+SIMULATED := ./choreo/choreotest ./choreo/choreotest/soak ./docs/guide ./services
 
 ## test: unit tests, those on the embedded broker, and a sample of the simulations, in random order; needs Go alone
 test:
