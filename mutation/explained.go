@@ -94,8 +94,6 @@ var equivalents = []explained{
 		"n is 1 or -1"},
 	{"journal/parked.go", `parked.go count: } else if before == s.maxParked && n < 0 {  [< to <=]`,
 		"n is 1 or -1"},
-	{"journal/parked.go", `parked.go add: if (*c)[i].n += n; (*c)[i].n == 0 {  [+= to -=]`,
-		"counts down as evenly as up: only 0 is looked for"},
 	{"journal/parked.go", `parked.go parkedSize: n := 64 + len(p.At) + len(p.Record.Topic) + len(p.Record.Key) + len(p.Record.Value)  [+ to -]`,
 		"a guess at a buffer's size, which grows if it was wrong"},
 	{"journal/parked.go", `parked.go parkedSize: n := 64 + len(p.At) + len(p.Record.Topic) + len(p.Record.Key) + len(p.Record.Value)  [+ to -] #2`,

@@ -34,3 +34,14 @@ func TestASizeIsOfAllThatIsSent(t *testing.T) {
 		t.Errorf("a result of three records has %d bytes, want %d", got, want)
 	}
 }
+
+// What is as large as a batch may be fits, and not one byte more.
+func TestARecordFitsThatFillsABatch(t *testing.T) {
+	rec := &kgo.Record{Topic: "out", Value: []byte(strings.Repeat("x", 100))}
+	for more, fits := range map[int]bool{1: true, 0: true, -1: false} {
+		p := &Pipeline{cfg: Config{BatchBytes: func(string) int32 { return int32(RecordSize(rec) + batchOverhead + more) }}}
+		if err := p.Fits(rec); (err == nil) != fits {
+			t.Errorf("with room for %d bytes more: %v", more, err)
+		}
+	}
+}

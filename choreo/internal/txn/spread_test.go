@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -155,5 +156,24 @@ func TestSpreadIsNotAnnouncedForEver(t *testing.T) {
 	s.add("out", 3)
 	if err := s.announce(ctx, &producer.Identity{TransactionalID: "t", ID: 7}); err == nil {
 		t.Error("announced, though the lane was closed")
+	}
+}
+
+// The group's coordinator is whoever the brokers say, wherever the group lies.
+func TestTheGroupsCoordinatorIsFound(t *testing.T) {
+	r := newRig(t, rigConfig{brokers: 3, idle: true})
+	client, found := r.client(), map[int32]bool{}
+	for n := range 50 {
+		name := fmt.Sprint("group-", n)
+		want := r.cluster.CoordinatorFor(name)
+		p := &Pipeline{cfg: Config{Group: name}}
+		p.coord.Store(-1)
+		if got, err := p.coordinator(t.Context(), client); got != want || err != nil {
+			t.Errorf("the coordinator of %s is %d (%v), want %d", name, got, err, want)
+		}
+		found[want] = true
+	}
+	if len(found) != 3 {
+		t.Errorf("all groups lie on the brokers %v", found)
 	}
 }

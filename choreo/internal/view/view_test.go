@@ -3,10 +3,12 @@ package view
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/internal/journal"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -31,7 +33,7 @@ func TestViewWaitsForWhatMayBeCommitted(t *testing.T) {
 	}
 	defer producer.Close()
 	newStore := func() *journal.Store {
-		return journal.New(journal.Config{States: map[string]time.Duration{"s": time.Hour}})
+		return journal.New(journal.Config{Steps: []string{"step"}, States: map[string]time.Duration{"s": time.Hour}})
 	}
 	owner := newStore()
 	write := func(payload, event string) {
@@ -44,7 +46,11 @@ func TestViewWaitsForWhatMayBeCommitted(t *testing.T) {
 		if err := producer.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
-		if err := producer.ProduceSync(t.Context(), c.Record("j", 0, now)).FirstErr(); err != nil {
+		run, err := owner.PutRun("g", journal.Run{Step: "step", Hash: journal.HashOf("/", event), Status: journal.Did}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := producer.ProduceSync(t.Context(), run.Record("j", 0, now), c.Record("j", 0, now)).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -166,5 +172,48 @@ func TestViewIsClosedWhileItBeginsToRead(t *testing.T) {
 	}
 	if len(late) > 0 {
 		t.Error("the partition was read while the client was closed")
+	}
+}
+
+// Only records of states tell of states, and only their flows are woken.
+func TestAStateSlotIsKnownByItsKey(t *testing.T) {
+	for key, want := range map[string]string{
+		"f\x00state/s": "f", "a\x00b\x00state/s": "a\x00b", "\x00state/s": "", "state/s": "-", "f\x00run/s/1": "-", "f\x00stat": "-", "": "-",
+	} {
+		flow, ok := stateSlot([]byte(key))
+		if got := string(flow); ok != (want != "-") || ok && got != want {
+			t.Errorf("%q is a state of flow %q: %t", key, got, ok)
+		}
+	}
+}
+
+// A partition without leader is asked for again, less and less often.
+func TestTheEndOfAPartitionIsAskedForAgain(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "j"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.DisableClientMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var asked atomic.Int32
+	cluster.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		asked.Add(1)
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		resp.Topics = []kmsg.ListOffsetsResponseTopic{{Topic: "j", Partitions: []kmsg.ListOffsetsResponseTopicPartition{{ErrorCode: kerr.OffsetNotAvailable.Code}}}}
+		return resp, nil, true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := lastOffset(ctx, client, "j", 0, readCommitted); err == nil {
+		t.Error("the end of a partition without leader is known")
+	}
+	// 10 ms after the first time, and then 20, 40, 80, 160.
+	if n := asked.Load(); n > 6 {
+		t.Errorf("within 300 ms it was asked for %d times", n)
 	}
 }
