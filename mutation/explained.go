@@ -158,6 +158,8 @@ var equivalents = []explained{
 		"callers look at the error first and then at no number"},
 	{"txn/offsets.go", `offsets.go coordinator: return -1, err  [- to +] #3`,
 		"callers look at the error first and then at no number"},
+	{"txn/offsets.go", `offsets.go coordinator: if len(resp.Coordinators) > 0 {  [> to <=]`,
+		"the client writes a single coordinator into the answer's own fields, too"},
 	{"txn/offsets.go", `offsets.go coordinator: if len(resp.Coordinators) > 0 {  [> to >=]`,
 		"brokers of the version that is required answer with a list"},
 	{"txn/queue.go", `queue.go push: if len(q.items) == cap(q.items) && q.head > len(q.items)/2 {  [== to !=]`,
