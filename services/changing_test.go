@@ -236,6 +236,43 @@ func deployed[T any, V ~func(T) *choreo.Service](versions []V, with func() T) (s
 	return s, started
 }
 
+// TestSimulateThreeServices runs the example as it was before inventory: the smallest
+// choreography whose speed docs/testing.md tells of.
+func TestSimulateThreeServices(t *testing.T) {
+	var ledger *paymentdomain.MemoryLedger
+	var carrier *roads
+	choreotest.Simulate(t,
+		[]choreotest.Simulated{
+			{New: func() *choreo.Service {
+				svc, h := order.New(time.Minute)
+				svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
+				return svc
+			}},
+			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger}) }},
+			{New: func() *choreo.Service {
+				return beforeStock(&shipper{Area: shippingdomain.DefaultArea(), Carrier: carrier})
+			}},
+		},
+		choreotest.Workload{Begin: place}, []choreotest.Invariant{endsOnce, paidIsServed},
+		choreotest.Options{Reset: func() { ledger, carrier = &paymentdomain.MemoryLedger{}, newRoads() }},
+	)
+}
+
+var (
+	endsOnce = choreotest.Invariant{Name: "every order ends once, never shipped and refunded", Check: func(f choreotest.Flow) error {
+		if n := f.Count(confirmed) + f.Count(cancelled); n != 1 || f.Count(shipped) > 1 || f.Has(shipped) && (f.Has(failed) || f.Has(refunded)) {
+			return fmt.Errorf("it has ended %d times, is shipped %d times, refunded %d times and failed %d times", n, f.Count(shipped), f.Count(refunded), f.Count(failed))
+		}
+		return nil
+	}}
+	paidIsServed = choreotest.Invariant{Name: "what is paid is shipped or refunded", Check: func(f choreotest.Flow) error {
+		if f.Has(authorized) && f.Count(shipped)+f.Count(refunded) != 1 {
+			return errors.New("it is paid, and neither")
+		}
+		return nil
+	}}
+)
+
 // changing deploys versions of inventory and shipping, one after the other: no order
 // is stuck, shipped and refunded, or leaves goods behind.
 func changing(t *testing.T, seed uint64, ofInventory []inventoryVersion, ofShipping []shippingVersion, more ...choreotest.Invariant) {
@@ -260,18 +297,7 @@ func changing(t *testing.T, seed uint64, ofInventory []inventoryVersion, ofShipp
 		},
 		choreotest.Workload{Begin: place},
 		append(append(stockIsKept(func() *shelves { return warehouse }), more...),
-			choreotest.Invariant{Name: "every order ends once, never shipped and refunded", Check: func(f choreotest.Flow) error {
-				if n := f.Count(confirmed) + f.Count(cancelled); n != 1 || f.Count(shipped) > 1 || f.Has(shipped) && (f.Has(failed) || f.Has(refunded)) {
-					return fmt.Errorf("it has ended %d times, is shipped %d times, refunded %d times and failed %d times", n, f.Count(shipped), f.Count(refunded), f.Count(failed))
-				}
-				return nil
-			}},
-			choreotest.Invariant{Name: "what is paid is shipped or refunded", Check: func(f choreotest.Flow) error {
-				if f.Has(authorized) && f.Count(shipped)+f.Count(refunded) != 1 {
-					return errors.New("it is paid, and neither")
-				}
-				return nil
-			}},
+			endsOnce, paidIsServed,
 			choreotest.Invariant{Name: "no goods are left behind", Check: func(f choreotest.Flow) error {
 				if warehouse.holdsFor(f.ID) && (!f.Has(reserved) || !f.Has(shipped)) {
 					return fmt.Errorf("some are set aside; it is reserved %d times and shipped %d times", f.Count(reserved), f.Count(shipped))
@@ -282,8 +308,7 @@ func changing(t *testing.T, seed uint64, ofInventory []inventoryVersion, ofShipp
 		choreotest.Options{Seed: seed, Seeds: 3, Faults: []choreotest.FaultKind{
 			choreotest.Deploys, choreotest.Kills, choreotest.Freezes, choreotest.Joins, choreotest.Leaves, choreotest.HandlerErrors, choreotest.Cuts, choreotest.LostAnswers,
 		}, Reset: func() {
-			ledger, warehouse = &paymentdomain.MemoryLedger{}, newShelves()
-			carrier = &roads{asked: map[string]int{}, parcel: map[string]bool{}, names: map[string]string{}}
+			ledger, carrier, warehouse = &paymentdomain.MemoryLedger{}, newRoads(), newShelves()
 		}},
 	)
 	for name, started := range map[string][]atomic.Int32{"inventory": kept, "shipping": served} {

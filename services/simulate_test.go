@@ -50,6 +50,10 @@ type roads struct {
 	names  map[string]string // of the customers, by key
 }
 
+func newRoads() *roads {
+	return &roads{asked: map[string]int{}, parcel: map[string]bool{}, names: map[string]string{}}
+}
+
 func (r *roads) PickUp(_ context.Context, key, _ string, to shippingdomain.Address) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -223,8 +227,7 @@ func TestSimulate(t *testing.T) {
 			}},
 		}...),
 		choreotest.Options{Reset: func() {
-			ledger, carrier = &paymentdomain.MemoryLedger{}, &roads{asked: map[string]int{}, parcel: map[string]bool{}, names: map[string]string{}}
-			warehouse = newShelves()
+			ledger, carrier, warehouse = &paymentdomain.MemoryLedger{}, newRoads(), newShelves()
 		}},
 	)
 	if expiries == 0 || short == 0 {
