@@ -34,9 +34,10 @@ DEMO_FLAGS = $(if $(ORDERS),--orders=$(ORDERS)) $(if $(RATE),--rate=$(RATE)) \
 ## demo: place orders with the four services and check all they say
 ##   ORDERS=n (200)   KAFKA_BROKERS=host:port,… (an embedded broker)
 ##   KILL=1 kills services meanwhile, SEED=n   RATE=n orders/s, DURATION=20s   BURST=n within 100 ms
+##   PATIENCE=2s (15m) after which an order expires, as some then do
 demo: build
 	@$(BIN)/choreo demo --bin=$(BIN) $(DEMO_FLAGS) $(if $(KAFKA_BROKERS),--brokers=$(KAFKA_BROKERS)) \
-		$(if $(filter-out 0,$(KILL)),--kill) $(if $(SEED),--seed=$(SEED))
+		$(if $(PATIENCE),--patience=$(PATIENCE)) $(if $(filter-out 0,$(KILL)),--kill) $(if $(SEED),--seed=$(SEED))
 
 ## demo-compose: the same orders and checks, against what docker compose up has started
 demo-compose: KAFKA_PORT ?= 29092

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,10 @@ import (
 
 // lastLine is what the demo ends with when everything is as it must be.
 var lastLine = regexp.MustCompile(`^demo: 200 orders, \d+ confirmed, \d+ declined, \d+ refunded, \d+ out of stock, 0 unfinished, 0 wrong$`)
+
+// expiredLine is said when orders have expired. With a patience of seconds that is
+// sure of one in ten, which no boat can bring.
+var expiredLine = regexp.MustCompile(`(?m)^[1-9]\d* orders had expired when they ended$`)
 
 func TestDemoFlows(t *testing.T) {
 	c := anyBrokers(t)
@@ -24,7 +29,12 @@ func TestDemoFlows(t *testing.T) {
 			t.Fatalf("build %s: %v\n%s", program, err, out)
 		}
 	}
-	for name, more := range map[string][]string{"undisturbed": nil, "with services killed": {"--kill"}} {
+	for name, more := range map[string][]string{
+		"undisturbed":          nil,
+		"with services killed": {"--kill"},
+		"orders expire":        {"--patience=2s"},
+		"the same, with kills": {"--patience=2s", "--kill"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := timeout(t, 2*time.Minute)
 			demo := exec.CommandContext(ctx, filepath.Join(bin, "choreo"),
@@ -38,6 +48,9 @@ func TestDemoFlows(t *testing.T) {
 			last := lines[len(lines)-1]
 			if err != nil || !lastLine.MatchString(last) {
 				t.Fatalf("the demo ended with %v, its last line is %q\n%s\n%s", err, last, out.String(), trouble.String())
+			}
+			if expired := expiredLine.FindString(out.String()); (expired != "") != slices.Contains(more, "--patience=2s") {
+				t.Errorf("%q: some orders should expire, and none after 15 minutes\n%s", expired, out.String())
 			}
 			t.Log(last)
 		})

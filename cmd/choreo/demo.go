@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/cmd/choreo/internal/load"
+	"github.com/choreography-go/choreography/cmd/choreo/internal/shop"
 )
 
 // demoCommand is `choreo demo`.
@@ -26,6 +27,8 @@ type demoCommand struct {
 	Bin      string   `help:"Directory of the service binaries." default:"bin" type:"path"`
 	OrderURL string   `help:"Order service that runs already, with payment, inventory and shipping, on --brokers: only place orders and check." name:"order-url" placeholder:"URL"`
 
+	Patience time.Duration `help:"How long an order may take until it expires. If that is less than by default, one order in ten goes where no boat goes, so that it does expire." default:"15m"`
+
 	Kill bool   `help:"Kill services with SIGKILL meanwhile, and restart them at once."`
 	Seed uint64 `help:"Of what --kill kills and when (default: another each time)." placeholder:"N"`
 
@@ -36,8 +39,11 @@ type demoCommand struct {
 
 const (
 	defaultOrders = 200
-	burstWithin   = 100 * time.Millisecond
-	mostOrders    = 1_000_000
+	// leastPatience and defaultPatience are those of the order service.
+	leastPatience   = 100 * time.Millisecond
+	defaultPatience = 15 * time.Minute
+	burstWithin     = 100 * time.Millisecond
+	mostOrders      = 1_000_000
 	// openLoopAtOnce bounds the memory and connections of an open loop.
 	openLoopAtOnce = 4096
 	// With --kill the orders are spread over at least this time, so that
@@ -66,6 +72,9 @@ func (d *demoCommand) Validate() error {
 	wrong(d.Rate*d.Duration.Seconds() > mostOrders, "--rate=%v for --duration=%v: are more than %d orders", d.Rate, d.Duration, mostOrders)
 	wrong(d.Burst > 0 && (d.Rate > 0 || d.Duration > 0 || d.Orders > 0), "--burst=%d: cannot be joined with --orders, --rate or --duration", d.Burst)
 	wrong(d.Timeout < time.Second, "--timeout=%v: must be at least 1s", d.Timeout)
+	wrong(d.Patience < leastPatience || d.Patience > defaultPatience, "--patience=%v: must be from 100ms to 15m", d.Patience)
+	wrong(d.late() && d.Timeout < 2*d.Patience, "--patience=%v: nothing may happen for so long, so --timeout must be at least twice that", d.Patience)
+	wrong(d.late() && d.OrderURL != "", "--patience=%v: is a setting of the order service, which runs already; leave it or --order-url out", d.Patience)
 	wrong(d.Prefix != nil && !prefixPattern.MatchString(*d.Prefix), "--prefix=%q: allowed are letters, digits, '.', '_' and '-', at most 48", deref(d.Prefix))
 	if d.OrderURL != "" {
 		u, err := url.Parse(d.OrderURL)
@@ -82,6 +91,9 @@ func deref(s *string) string {
 	}
 	return *s
 }
+
+// late reports whether orders are placed that end by their expiry alone.
+func (d *demoCommand) late() bool { return d.Patience < defaultPatience }
 
 // schedule is when the orders are placed.
 func (d *demoCommand) schedule() load.Schedule {
@@ -114,7 +126,11 @@ func (d *demoCommand) Run(ctx context.Context, s streams) error {
 		demoCommand: d,
 		run:         "demo-" + strconv.FormatInt(time.Now().UnixMilli(), 36),
 		schedule:    d.schedule(),
+		mix:         shop.Numbered,
 		streams:     s,
+	}
+	if d.late() {
+		r.mix = shop.WithLate
 	}
 	if r.Kill && r.Seed == 0 {
 		r.Seed = rand.Uint64N(1_000_000) + 1

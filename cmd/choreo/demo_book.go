@@ -38,7 +38,7 @@ type bookedOrder struct {
 // progressed is how far the orders are.
 type progressed struct{ placed, ended, events int }
 
-func (b *orderBook) open(run string, orders int) {
+func (b *orderBook) open(run string, orders int, mix shop.Mix) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.run, b.orders = run, make([]bookedOrder, orders)
@@ -46,7 +46,7 @@ func (b *orderBook) open(run string, orders int) {
 	b.index, b.flows, b.ended = make(map[string]int, orders), make(map[string]int, orders), make(map[string]time.Time, orders)
 	b.cancelled, b.released = map[string]bool{}, map[string]bool{}
 	for n := range b.orders {
-		_, want := shop.Numbered(run, n)
+		_, want := mix(run, n)
 		b.orders[n].Order = check.Order{Ref: shop.Ref(run, n), Want: want}
 		b.index[b.orders[n].Ref] = n
 	}

@@ -38,7 +38,7 @@ type member struct {
 }
 
 // newFleet prepares the services; nothing runs yet.
-func newFleet(ctx context.Context, bin, logs string, brokers []string, prefix string) (*fleet, error) {
+func newFleet(ctx context.Context, bin, logs string, brokers []string, prefix string, patience time.Duration) (*fleet, error) {
 	addrs, err := process.FreeAddrs(ctx, len(services)+1)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func newFleet(ctx context.Context, bin, logs string, brokers []string, prefix st
 				Name: name, Path: filepath.Join(bin, name), Log: filepath.Join(logs, name+".log"),
 				Env: []string{
 					"KAFKA_BROKERS=" + strings.Join(brokers, ","), "TOPIC_PREFIX=" + prefix, "INSTANCE_ID=" + name + "-0",
-					"ADMIN_ADDR=" + addrs[i+1], "HTTP_ADDR=" + addrs[0],
+					"ADMIN_ADDR=" + addrs[i+1], "HTTP_ADDR=" + addrs[0], "ORDER_PATIENCE=" + patience.String(),
 				},
 			},
 		})

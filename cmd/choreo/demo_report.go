@@ -88,6 +88,9 @@ func (r *result) text(b *strings.Builder) error {
 		}
 		fmt.Fprintf(b, "%d kills (%s), seed %d; %d orders were sent again\n", total, strings.Join(each, ", "), r.Seed, r.Retried)
 	}
+	if r.Expired > 0 {
+		fmt.Fprintf(b, "%d orders had expired when they ended\n", r.Expired)
+	}
 	violations := make([]string, len(r.Violations))
 	for i, v := range r.Violations {
 		violations[i] = v.String()

@@ -26,6 +26,7 @@ type demoRun struct {
 	prefix    string
 	ownPrefix bool
 	schedule  load.Schedule
+	mix       shop.Mix
 
 	dir  string // logs and data
 	book orderBook
@@ -58,7 +59,7 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 	}
 	url, f := r.OrderURL, (*fleet)(nil)
 	if url == "" {
-		if f, err = newFleet(ctx, r.Bin, r.dir, r.Brokers, r.prefix); err != nil {
+		if f, err = newFleet(ctx, r.Bin, r.dir, r.Brokers, r.prefix, r.Patience); err != nil {
 			return nil, err
 		}
 		url = f.url
@@ -71,7 +72,7 @@ func (r *demoRun) do(ctx context.Context) (res *result, err error) {
 		}
 		r.say("order, payment, inventory and shipping are ready after %.1f s; topics %s*, logs in %s", time.Since(began).Seconds(), r.prefix, r.dir)
 	}
-	r.book.open(r.run, r.schedule.Orders)
+	r.book.open(r.run, r.schedule.Orders, r.mix)
 	w, err := watch.Start(ctx, watch.Config{
 		Brokers: r.Brokers, Prefix: r.prefix, Topics: topics, Services: services,
 		Each: r.book.heard, Malformed: r.book.malformed,
@@ -123,7 +124,7 @@ func (r *demoRun) work(ctx context.Context, url string, f *fleet, w *watch.Watch
 	wg.Go(func() {
 		defer stopKilling() // what is under way then must end in peace
 		r.schedule.Run(ctx, func(n int, start time.Time) {
-			order, _ := shop.Numbered(r.run, n)
+			order, _ := r.mix(r.run, n)
 			flow, attempts, err := s.Place(ctx, shop.Ref(r.run, n), order)
 			r.book.placed(n, start, flow, attempts, err)
 		})

@@ -291,7 +291,7 @@ func TestFleetSurvivesItsKiller(t *testing.T) {
 	}
 	defer cluster.Close()
 	logs := t.TempDir()
-	f, err := newFleet(t.Context(), bin, logs, cluster.ListenAddrs(), "p.")
+	f, err := newFleet(t.Context(), bin, logs, cluster.ListenAddrs(), "p.", defaultPatience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,19 +367,22 @@ func TestUsage(t *testing.T) {
 		says []string
 	}{
 		{[]string{"--help"}, exitOK, []string{"broker", "demo"}},
-		{[]string{"demo", "--help"}, exitOK, []string{"--orders", "--kill", "--order-url"}},
+		{[]string{"demo", "--help"}, exitOK, []string{"--orders", "--kill", "--order-url", "--patience"}},
 		{nil, exitUsage, []string{"broker", "demo"}},
 		{[]string{"dance"}, exitUsage, []string{"dance"}},
 		{[]string{"demo", "--orders=many"}, exitUsage, []string{"--orders", "many"}},
 		{[]string{"demo", "--output=xml"}, exitUsage, []string{"--output", "text"}},
 		{
-			[]string{"demo", "--orders=-1", "--rate=-2", "--burst=9999", "--at-once=0", "--timeout=1ms", "--prefix=a/b"},
+			[]string{"demo", "--orders=-1", "--rate=-2", "--burst=9999", "--at-once=0", "--timeout=1ms", "--prefix=a/b", "--patience=16m"},
 			exitUsage,
-			[]string{"--orders=-1", "--rate=-2", "--burst=9999", "--at-once=0", "--timeout=1ms", `--prefix="a/b"`},
+			[]string{"--orders=-1", "--rate=-2", "--burst=9999", "--at-once=0", "--timeout=1ms", `--prefix="a/b"`, "--patience=16m0s"},
 		},
 		{[]string{"demo", "--duration=5s"}, exitUsage, []string{"needs --rate"}},
 		{[]string{"demo", "--rate=5", "--duration=5s", "--orders=3"}, exitUsage, []string{"leave out --orders"}},
 		{[]string{"demo", "--rate=50000", "--duration=1h"}, exitUsage, []string{"1000000"}},
+		{[]string{"demo", "--patience=99ms"}, exitUsage, []string{"--patience=99ms", "from 100ms to 15m"}},
+		{[]string{"demo", "--patience=31s"}, exitUsage, []string{"--patience=31s", "--timeout must be at least twice that"}},
+		{[]string{"demo", "--patience=5s", "--brokers=b:1", "--order-url=http://o:1"}, exitUsage, []string{"--patience=5s", "--order-url"}},
 		{[]string{"demo", "--rate=NaN"}, exitUsage, []string{"--rate=NaN"}},
 		{[]string{"demo", "--burst=5", "--rate=5"}, exitUsage, []string{"--burst=5"}},
 		{[]string{"demo", "--order-url=here", "--kill"}, exitUsage, []string{"http://127.0.0.1:8080", "needs --brokers", "--kill"}},

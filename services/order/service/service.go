@@ -31,7 +31,8 @@ var (
 	shipmentFailed = choreo.Event[domain.ShipmentFailed]{Type: "com.example.shipment.failed.v1", Topic: "shipments"}
 )
 
-// Patience is how long an order may take until it is asked to end.
+// Patience is how long an order may take until it is asked to end, unless
+// somebody says otherwise.
 const Patience = 15 * time.Minute
 
 // New declares the service and returns it with the handler of its HTTP

@@ -56,6 +56,27 @@ func TestShipAgainIsTheSameParcel(t *testing.T) {
 	}
 }
 
+// Where no boat goes a parcel waits, and is not refused.
+func TestTheIslandThatIsCutOff(t *testing.T) {
+	s := Shipping{DefaultArea(), PaperCarrier{}}
+	for _, c := range []struct {
+		to    Address
+		waits bool
+	}{
+		{Address{Country: "DE", Postcode: "25859"}, true},
+		{Address{Country: "DE", Postcode: "25858"}, false},
+		{Address{Country: "CH", Postcode: "25859"}, false},
+	} {
+		got, err := s.Ship(t.Context(), "k1", Ready{OrderID: "o1", Address: c.to})
+		if _, refused := errors.AsType[*NotServed](err); (err != nil) != c.waits || refused || (got.ParcelID == "") != c.waits {
+			t.Errorf("%+v: %+v, %v; waits should be %v", c.to, got, err, c.waits)
+		}
+	}
+	if err := s.CallOff(t.Context(), "k1", Ready{OrderID: "o1"}); err != nil {
+		t.Error(err)
+	}
+}
+
 type onStrike struct{}
 
 var errStrike = errors.New("on strike")

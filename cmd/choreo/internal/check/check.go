@@ -60,6 +60,9 @@ type Report struct {
 	Refunded   int `json:"refunded"`
 	Short      int `json:"outOfStock"`
 	Unfinished int `json:"unfinished"`
+	// Expired counts the orders that had expired when they ended; they are under their
+	// outcome too.
+	Expired int `json:"expired"`
 	// Wrong counts orders with a violation, flows that belong to no order, and
 	// records that are no events.
 	Wrong      int         `json:"wrong"`
@@ -161,6 +164,9 @@ func (r *Report) judge(o Order, ids []string, flows map[string][]Event, byID map
 		r.Refunded++
 	case WasShort:
 		r.Short++
+	}
+	if f.has(Expired) {
+		r.Expired++
 	}
 	if r.Examples[outcome] == nil {
 		r.Examples[outcome] = f.events

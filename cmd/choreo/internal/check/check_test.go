@@ -138,7 +138,7 @@ func TestExpiredOrders(t *testing.T) {
 		}
 		r := Judge([]Order{o}, History{Events: c.h.events})
 		got := map[Outcome]int{WasConfirmed: r.Confirmed, WasDeclined: r.Declined, WasRefunded: r.Refunded}
-		if len(r.Violations) > 0 || got[c.want] != 1 || len(r.Examples[c.want]) == 0 {
+		if len(r.Violations) > 0 || got[c.want] != 1 || r.Expired != 1 || len(r.Examples[c.want]) == 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

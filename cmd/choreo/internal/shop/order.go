@@ -66,6 +66,8 @@ var (
 	helgoland = Address{Street: "Am Falm 5", Postcode: "27498", City: "Helgoland", Country: "DE"}
 	jungholz  = Address{Street: "Dorf 6", Postcode: "6691", City: "Jungholz", Country: "AT"}
 	reykjavik = Address{Street: "Laugavegur 7", Postcode: "101", City: "Reykjavík", Country: "IS"}
+	// It serves this one, but gets no answer from the boats.
+	hooge = Address{Street: "Hanswarft 8", Postcode: "25859", City: "Hallig Hooge", Country: "DE"}
 )
 
 // kinds is the mix: of 10 orders 5 are confirmed, 2 declined, 2 refunded and 1 is out of
@@ -96,9 +98,12 @@ var kinds = []kind{
 	{"gold", 480_000, berlin, plenty, check.WasConfirmed},
 }
 
-// Numbered returns the order of a number, counted from 0, and what must become
-// of it. It depends on nothing else; run tells the orders of one run of the
-// demo from those of another.
+// Mix says which order has a number, counted from 0, and what must become of it.
+// It depends on nothing else; run tells the orders of one run of the demo from those
+// of another.
+type Mix func(run string, n int) (Order, check.Outcome)
+
+// Numbered is the [Mix] of orders that end by themselves, however long that takes.
 func Numbered(run string, n int) (Order, check.Outcome) {
 	k := kinds[n%len(kinds)]
 	ref := Ref(run, n)
@@ -112,6 +117,21 @@ func Numbered(run string, n int) (Order, check.Outcome) {
 		Customer: ref, Tier: k.tier, SKU: what.sku, Quantity: what.quantity,
 		AmountCents: k.cents, Address: to,
 	}, k.want
+}
+
+// lateEvery is how many orders of [WithLate] have one that expires.
+const lateEvery = 10
+
+// WithLate is the same [Mix], but one order in ten, the first among them, can be paid
+// and is in stock, and yet ends by its expiry alone: until then shipping waits for
+// an answer of the boats.
+func WithLate(run string, n int) (Order, check.Outcome) {
+	o, want := Numbered(run, n)
+	if n%lateEvery == 0 {
+		o.Address, want = hooge, check.WasRefunded
+		o.Address.Name = Ref(run, n)
+	}
+	return o, want
 }
 
 // Ref is the customer of an order, another for each order, and its

@@ -85,6 +85,31 @@ func TestTheMixHasBothSidesOfEveryRule(t *testing.T) {
 	}
 }
 
+// What is late would be shipped anywhere else: nothing but its expiry can end it.
+func TestLateOrders(t *testing.T) {
+	late := 0
+	for n := range 200 {
+		ordinary, by := Numbered("run", n)
+		o, want := WithLate("run", n)
+		if n%10 != 0 {
+			if o != ordinary || want != by {
+				t.Errorf("order %d is %+v (%s), want %+v (%s)", n, o, want, ordinary, by)
+			}
+			continue
+		}
+		late++
+		if o.Address.Country != "DE" || o.Address.Postcode != "25859" || o.Address.Name != o.Customer || want != check.WasRefunded {
+			t.Errorf("order %d is %+v (%s)", n, o, want)
+		}
+		if o.Address = ordinary.Address; o != ordinary || by != check.WasConfirmed {
+			t.Errorf("order %d is late, and %s anyway: %+v", n, by, o)
+		}
+	}
+	if late != 20 {
+		t.Errorf("%d orders are late", late)
+	}
+}
+
 // service answers the attempts at an order in turn.
 type service struct {
 	mu      sync.Mutex
