@@ -30,10 +30,10 @@ func TestDemoFlows(t *testing.T) {
 		}
 	}
 	for name, more := range map[string][]string{
-		"undisturbed":          nil,
-		"with services killed": {"--kill"},
-		"orders expire":        {"--patience=2s"},
-		"the same, with kills": {"--patience=2s", "--kill"},
+		"undisturbed":               nil,
+		"with services killed":      {"--kill"},
+		"orders expire":             {"--patience=2s"},
+		"orders expire, with kills": {"--patience=2s", "--kill"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := timeout(t, 2*time.Minute)
