@@ -5,6 +5,7 @@ const (
 	parkedFile   = "choreo/internal/journal/parked.go"
 	agendaFile   = "choreo/internal/agenda/agenda.go"
 	heldFile     = "choreo/held.go"
+	backoffTests = "TestWaitsDouble"
 	heldTests    = "TestTheOrderIsKept|TestWakeUpsDo|TestWhatIsHeld|TestADeadlineIsMetByWhat|TestNothing|TestACompensation|AtTheBound"
 	parkingTests = "Park|Case4|TestAttemptsAre|TestAtTheBound|TestAnUndo|TestTheOrder|TestWhatIsToo|TestNextAttempts|TestTheBudget|TestAQueue|TestWhatIsLeft"
 )
@@ -103,6 +104,21 @@ var parkingMutants = []Mutant{
 		Name: "a restored queue is left to itself", File: parkingFile,
 		Old: `o.agenda.Add(key, o.until(key, next))`, New: `o.until(key, next)`,
 		Breaks: "what is parked goes on after a restart", By: runtime(parkingTests),
+	},
+	{
+		Name: "waits do not grow from one attempt to the next", File: workFile,
+		Old: `i < r.attempt && wait < p.Max`, New: `i < min(r.attempt, 1) && wait < p.Max`,
+		Breaks: "attempts at what fails become fewer", By: runtime(backoffTests),
+	},
+	{
+		Name: "waits have no jitter", File: workFile,
+		Old: `rand.Int64N(int64(wait) + 1)`, New: `int64(wait) + rand.Int64N(1)`,
+		Breaks: "flows which failed together do not return together", By: runtime(backoffTests),
+	},
+	{
+		Name: "waits grow beyond the longest", File: workFile,
+		Old: `wait = min(wait, p.Max)`, New: `wait = min(wait, 2*p.Max)`,
+		Breaks: "no wait is longer than Retry.Max", By: runtime(backoffTests),
 	},
 	{
 		Name: "a next attempt is awaited however late the clock says it is", File: parkingFile,
