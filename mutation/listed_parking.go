@@ -61,6 +61,18 @@ var parkingMutants = []Mutant{
 		Breaks: "a parked event's attempts are bounded", By: runtime(parkingTests),
 	},
 	{
+		Name: "attempts are counted anew after a restart", File: parkingFile,
+		Old: "func (e *engine) recall(o *owned) {\n", New: `func (e *engine) recall(o *owned) {
+	var keys []string
+	o.store.Heads(func(key, _ string, _ int, _ time.Time) { keys = append(keys, key) })
+	for _, key := range keys {
+		head, _, _ := o.store.Head(key)
+		_ = o.store.DropRetry(key, head.Seq)
+	}
+`,
+		Breaks: "attempts are counted on when the process is killed", By: runtime("TestAttemptsAreCountedOnOverAKill"),
+	},
+	{
 		Name: "the time for attempts begins anew", File: parkingFile,
 		Old: `r.began = c.local(t.Began)`, New: `r.began = time.Now()`,
 		Breaks: "the time for attempts is counted on", By: runtime(parkingTests),
