@@ -135,6 +135,9 @@ func TestWaitersInMemoryLeaveRoomForOthers(t *testing.T) {
 	if n := gauge(t, reg, "choreo_in_flight_records", ""); n > 6 {
 		t.Errorf("%v events are in memory", n)
 	}
+	if n := counter(t, reg, "choreo_turned_away_total", "full"); n < 4 {
+		t.Errorf("%v were turned away", n)
+	}
 	close(free)
 	for n := range 60 {
 		f := fmt.Sprint("f", n)
