@@ -3,6 +3,7 @@ package choreo_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -145,6 +146,47 @@ func TestStuckCompensationsShowTheirAge(t *testing.T) {
 	w.heal("undo a")
 	w.heal("undo b")
 	awaitGauge(t, reg, "choreo_stuck_oldest_seconds", "", 0)
+}
+
+// Rejecting in an undo is a mistake of its programmer: no answer, though Fail would
+// match it, but a failure as every other one.
+func TestAnUndoThatRejectsHasFailed(t *testing.T) {
+	w := &worker{}
+	reg := prometheus.NewRegistry()
+	log := &lines{}
+	again := make(chan struct{})
+	step := w.step()
+	parks(&step)
+	step.Compensate = choreo.Undo(func(ctx context.Context, j job, done work) (note, error) {
+		if choreo.Meta(ctx).Attempt <= 3 {
+			w.note("reject %s", done.By)
+			return note{}, notMyJob
+		}
+		<-again
+		return w.Undo(ctx, j, done)
+	}, jobUndone, calledOff).Unknown(w.Unknown)
+	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(1), step), choreotest.With(func(c *choreo.Config) {
+		c.Registerer, c.Logger = reg, slog.New(slog.NewJSONHandler(log, nil))
+	}))
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	s.Expect("f", jobDone.New(work{"f", "a"}))
+	s.Publish("f", calledOff.New(calloff{"f", "rain"}))
+	w.awaitCalls(t, 3, "reject a")
+	awaitGauge(t, reg, "choreo_stuck_compensations", "", 1)
+	close(again)
+	s.Expect("f", jobUndone.New(note{"f", "undone: a"}))
+	s.ExpectNothingMore("f")
+	awaitGauge(t, reg, "choreo_stuck_compensations", "", 0)
+	expectCalls(t, w, "do a", "reject a", "reject a", "reject a", "undo a")
+	alarms := 0
+	for _, l := range log.all() {
+		if strings.Contains(l, `"ERROR"`) && strings.Contains(l, "compensation failed") && strings.Contains(l, "must not be rejected") && strings.Contains(l, notMyJob.Error()) {
+			alarms++
+		}
+	}
+	if alarms != 3 {
+		t.Errorf("the log has %d alarms, want 3:\n%s", alarms, strings.Join(log.all(), "\n"))
+	}
 }
 
 // Somebody sets the group's offsets by hand, while no instance runs: what steps

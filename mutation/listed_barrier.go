@@ -83,6 +83,16 @@ var barrierMutants = []Mutant{
 		Breaks: "compensations are repeated until they succeed", By: runtime("TestBarrier|TestTheRuntime|TestRetries|TestMeta"),
 	},
 	{
+		Name: "a compensation that is rejected is taken for done", File: barrierFile,
+		Old: "\t\t\terr = s.undoNewest(r)\n", New: "\t\t\tif err = s.undoNewest(r); rejected(err) {\n\t\t\t\terr = nil\n\t\t\t}\n",
+		Breaks: "compensations are repeated until they succeed", By: runtime("TestAnUndoThatRejects"),
+	},
+	{
+		Name: "a compensation that is rejected fails as any other", File: barrierFile,
+		Old: "ok {\n\t\terr = fmt.Errorf(\"a compensation must", New: "ok && false {\n\t\terr = fmt.Errorf(\"a compensation must",
+		Breaks: "a mistake of its programmer is told", By: runtime("TestAnUndoThatRejects"),
+	},
+	{
 		Name: "an outage is taken for a rejection", File: barrierFile,
 		Old: "\tif v, ok := r.again(s.policy.retry, err, false); ok {\n", New: "\tif v, ok := r.again(s.policy.retry, err, false); false && ok {\n",
 		Breaks: "failures are retried", By: runtime("TestBarrier|TestTheRuntime|TestRetries"),
