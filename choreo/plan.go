@@ -18,6 +18,7 @@ type plan struct {
 	service string
 	tasks   int32
 	retain  Retention
+	retains bool // it is declared
 
 	hears     map[string]*hearing // by event type
 	steps     []*stepPlan
@@ -550,10 +551,8 @@ func (t Tasks) declare(p *plan) {
 }
 
 func (r Retention) declare(p *plan) {
-	if r.Flow < 0 || r.Grace < 0 {
-		p.mistake("Retention: Flow is %v and Grace is %v; neither may be negative", r.Flow, r.Grace)
-	}
-	p.retain = r
+	p.validateRetention(r)
+	p.retain, p.retains = r, true
 }
 
 // inputTopics are the topics that the service hears, without prefix, sorted.

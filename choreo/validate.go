@@ -17,8 +17,8 @@ var (
 	eventType   = regexp.MustCompile(`^[!-~]{1,255}$`)
 )
 
-// longestWait is far beyond what anybody waits for; what is added to it or doubled
-// still is a time.
+// longestWait is far beyond what anybody waits for, or remembers a flow; what is
+// added to it or doubled still is a time.
 const longestWait = 10 * 365 * 24 * time.Hour
 
 const nameRule = "lower-case letters, digits, '.', '_' and '-', at most 63"
@@ -39,8 +39,12 @@ func (p *plan) validate() {
 		p.validateDeadline(d)
 	}
 	for _, s := range p.states {
-		if s.retain < 0 {
+		switch {
+		case s.retain == p.retain.Flow: // which is validated
+		case s.retain < 0:
 			p.mistake("state %q: Retain is %v; it must not be negative", s.state, s.retain)
+		case s.retain > longestWait:
+			p.mistake("state %q: Retain is %v; it must be at most %v", s.state, s.retain, longestWait)
 		}
 		seen := map[string]bool{}
 		for _, t := range s.when {
@@ -135,6 +139,21 @@ func (p *plan) validateEvents() {
 	}
 }
 
+func (p *plan) validateRetention(r Retention) {
+	if p.retains {
+		p.mistake("Retention is declared twice; declare Flow and Grace in one")
+	}
+	if r.Flow < 0 || r.Grace < 0 {
+		p.mistake("Retention: Flow is %v and Grace is %v; neither may be negative", r.Flow, r.Grace)
+	}
+	if r.Flow > longestWait {
+		p.mistake("Retention: Flow is %v; it must be at most %v", r.Flow, longestWait)
+	}
+	if r.Grace > longestWait {
+		p.mistake("Retention: Grace is %v; it must be at most %v", r.Grace, longestWait)
+	}
+}
+
 func (p *plan) validateStep(s *stepPlan) {
 	heard := map[string]bool{}
 	for _, a := range s.on {
@@ -212,14 +231,22 @@ func (p *plan) validateRetry(kind, name string, x policy) {
 	full := r.withDefaults()
 	if full.First > full.Max {
 		p.mistake("%s %q: Retry.First is %v, longer than Retry.Max, %v", kind, name, full.First, full.Max)
-		return
 	}
 	if kind == "deadline" || p.retain.Flow < 0 { // the former's attempts have no end
 		return
 	}
 	if r.Over > p.retain.Flow && r.Over <= longestWait {
 		p.mistake("%s %q: Retry.Over is %v, longer than Retention.Flow, %v: "+outlives, kind, name, r.Over, p.retain.Flow)
-	} else if waits := full.waits(); r.Over == 0 && waits > p.retain.Flow && (x.limits == nil || x.limits.breaker.Failures == 0) { // a breaker adds attempts
+	}
+	if full.First < 0 || full.First > full.Max || full.Max > longestWait { // there is no saying how long they wait
+		return
+	}
+	if x.limits != nil && x.limits.breaker.Failures != 0 { // it adds attempts, so only each wait has a bound
+		if wait := full.lastWait(); wait > p.retain.Flow {
+			p.mistake("%s %q: a wait of Retry takes up to %v, longer than Retention.Flow, %v: "+outlives+", or a shorter Retry.First or Retry.Max",
+				kind, name, wait, p.retain.Flow)
+		}
+	} else if waits := full.waits(); r.Over == 0 && waits > p.retain.Flow {
 		p.mistake("%s %q: the %d waits of Retry take up to %v, longer than Retention.Flow, %v: "+outlives+", fewer Retry.Attempts, or Retry.Over",
 			kind, name, full.Attempts-1, waits, p.retain.Flow)
 	}
@@ -244,6 +271,19 @@ func (r Retry) waits() (all time.Duration) {
 		wait *= 2
 	}
 	return all
+}
+
+// lastWait is how long the wait before the last attempt may take: no other takes
+// longer.
+func (r Retry) lastWait() time.Duration {
+	if r.Attempts < 2 {
+		return 0
+	}
+	wait := r.First
+	for left := r.Attempts - 2; left > 0 && wait < r.Max; left-- {
+		wait *= 2
+	}
+	return min(wait, r.Max)
 }
 
 func (r Retry) withDefaults() Retry {

@@ -136,6 +136,25 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 		{"the same where more is remembered", []Declaration{Retention{Flow: 25 * time.Hour}, with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 26, First: time.Hour, Max: time.Hour} })}, nil},
 		{"waits that grow", []Declaration{Retention{Flow: 7*time.Second - 1}, with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 4, First: time.Second} })},
 			[]string{"the 3 waits of Retry take up to 7s"}},
+		{"waits of no length", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: math.MaxInt, First: -1} })}, []string{"Retry.First is -1ns"}},
+		{"a wait with a breaker that outlasts what is remembered", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.Retry = Breaker{Failures: 5}, Retry{First: 20 * time.Hour, Max: 30 * time.Hour}
+		})}, []string{`step "act": a wait of Retry takes up to 30h0m0s, longer than Retention.Flow, 24h0m0s`}},
+		{"waits with a breaker as long as what is remembered", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.Retry = Breaker{Failures: 5}, Retry{First: 20 * time.Hour, Max: 24 * time.Hour}
+		})}, nil},
+		{"a wait with a breaker that is never as long", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.Retry = Breaker{Failures: 3}, Retry{Attempts: 3, First: 12 * time.Hour, Max: 30 * time.Hour}
+		})}, nil},
+		{"waits with a breaker beyond all times", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.Retry = Breaker{Failures: 5}, Retry{First: math.MaxInt64, Max: math.MaxInt64}
+		})}, []string{"Retry.First is 2562047h", "Retry.Max is 2562047h"}},
+		{"a wait of a reaction with a breaker that outlasts what is remembered", []Declaration{Retention{Flow: time.Second}, reaction(func(r *Reaction[in]) {
+			r.Breaker, r.Timeout, r.Retry = Breaker{Failures: 1}, time.Second, Retry{Attempts: 5, First: 500 * time.Millisecond}
+		})}, []string{`reaction "r": a wait of Retry takes up to 4s, longer than Retention.Flow, 1s`}},
+		{"a wait with a breaker and a time for retries that outlast what is remembered", []Declaration{with(func(s *Step[in, out]) {
+			s.Breaker, s.Retry = Breaker{Failures: 5}, Retry{First: 26 * time.Hour, Over: 25 * time.Hour}
+		})}, []string{"Retry.Over is 25h0m0s, longer than Retention.Flow", "a wait of Retry takes up to 26h0m0s"}},
 		{"more attempts in place than in all", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{Attempts: 3, InPlace: 4} })}, []string{"Retry.InPlace is 4; it must be 1 to Retry.Attempts, 3"}},
 		{"fewer attempts in place than none", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{InPlace: -1} })}, []string{"Retry.InPlace is -1"}},
 		{"first wait above the longest", []Declaration{with(func(s *Step[in, out]) { s.Retry = Retry{First: time.Minute, Max: time.Second} })}, []string{"longer than Retry.Max"}},
@@ -144,7 +163,16 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 			When(heard, func(*in, in) {}), When(heard, func(*in, in) {})}}}, []string{"When has event"}},
 		{"an empty transition", []Declaration{&State[in]{Name: "s", When: []Transition[in]{{}}}}, []string{"empty Transition"}},
 		{"no tasks", []Declaration{step(), Tasks(0)}, []string{"at least 1"}},
-		{"negative retention", []Declaration{step(), Retention{Flow: -1}}, []string{"neither may be negative"}},
+		{"negative retention", []Declaration{step(), Retention{Flow: -1}}, []string{"Retention: Flow is -1ns and Grace is 0s; neither may be negative"}},
+		{"negative grace", []Declaration{step(), Retention{Grace: -1}}, []string{"Retention: Flow is 0s and Grace is -1ns; neither may be negative"}},
+		{"a retention beyond all times", []Declaration{step(), Retention{Flow: math.MaxInt64, Grace: math.MaxInt64}},
+			[]string{"Retention: Flow is 2562047h47m16.854775807s; it must be at most 87600h0m0s", "Retention: Grace is 2562047h47m16.854775807s; it must be at most 87600h0m0s"}},
+		{"a retention at its bound", []Declaration{step(), Retention{Flow: longestWait, Grace: longestWait}}, nil},
+		{"retention twice", []Declaration{Retention{}, step(), Retention{Flow: time.Hour}}, []string{"Retention is declared twice"}},
+		{"a state that is kept for less than no time", []Declaration{state(-1)}, []string{`state "s": Retain is -1ns; it must not be negative`}},
+		{"a state that is kept beyond all times", []Declaration{state(math.MaxInt64)}, []string{`state "s": Retain is 2562047h47m16.854775807s; it must be at most 87600h0m0s`}},
+		{"a state that is kept as long as may be", []Declaration{state(longestWait)}, nil},
+		{"a state that is kept as long as a senseless retention says", []Declaration{state(0), Retention{Flow: -1}}, []string{"Retention: Flow is -1ns"}},
 		{"a topic twice", []Declaration{step(), Topic{Name: "a"}, Topic{Name: "a"}}, []string{"declared twice"}},
 		{"senseless partitions", []Declaration{step(), Topic{Name: "a", Partitions: -1, Replication: -2}}, []string{"Partitions is -1 and Replication is -2"}},
 		{"HTTP without a handler", []Declaration{step(), HTTP{Addr: ":0"}}, []string{"Handler is missing"}},
@@ -180,7 +208,8 @@ func TestValidateNamesEveryMistakeWithItsPlace(t *testing.T) {
 		{"a deadline that its event meets", []Declaration{deadline(func(d *Deadline[in, out]) { d.Unless = Events{heard} })}, []string{"sets the deadline and meets it"}},
 		{"a deadline at once", []Declaration{deadline(func(d *Deadline[in, out]) { d.Within = Fixed[in](0) })}, []string{"Within is 0s; it must be more than 0"}},
 		{"a deadline before its event", []Declaration{deadline(func(d *Deadline[in, out]) { d.Within = Fixed[in](-time.Second) })}, []string{"Within is -1s"}},
-		{"a deadline that overflows", []Declaration{Retention{Flow: math.MaxInt64}, deadline(func(d *Deadline[in, out]) { d.Within = Fixed[in](math.MaxInt64) })}, []string{"at most 100 years"}},
+		{"a deadline that overflows", []Declaration{Retention{Flow: math.MaxInt64}, deadline(func(d *Deadline[in, out]) { d.Within = Fixed[in](math.MaxInt64) })},
+			[]string{"at most 100 years", "Retention: Flow is 2562047h"}},
 		{"a deadline longer than the retention", []Declaration{Retention{Flow: time.Minute}, deadline()}, []string{`deadline "d": Within is 1h0m0s, longer than Retention.Flow, 1m0s`}},
 		{"a deadline as long as the retention", []Declaration{Retention{Flow: time.Hour}, deadline()}, nil},
 		{"a deadline's senseless retries", []Declaration{deadline(func(d *Deadline[in, out]) { d.Retry, d.Timeout = Retry{Max: -1}, -1 })}, []string{`deadline "d": Retry.Max is -1ns`, `deadline "d": Timeout is -1ns`, "longer than Retry.Max"}},
@@ -252,6 +281,10 @@ func reaction(change func(*Reaction[in])) Reaction[in] {
 	return r
 }
 
+func state(retain time.Duration) Declaration {
+	return &State[in]{Name: "s", Retain: retain, When: []Transition[in]{When(heard, func(*in, in) {})}}
+}
+
 func TestServiceNameIsValidated(t *testing.T) {
 	for _, name := range []string{"", "Order", "a b", "-a", strings.Repeat("a", 64)} {
 		if err := NewService(name, step()).Validate(); err == nil {
@@ -267,16 +300,20 @@ func TestTheWaitsOfARetryAreThoseOfItsAttempts(t *testing.T) {
 			Attempts: rapid.IntRange(1, 200).Draw(t, "attempts"), First: time.Duration(rapid.Int64Range(1, int64(time.Hour)).Draw(t, "first")),
 			Max: time.Duration(rapid.Int64Range(int64(time.Hour), int64(1000*time.Hour)).Draw(t, "max")),
 		}
-		var want time.Duration
+		var want, last time.Duration
 		for n := 1; n < r.Attempts; n++ {
 			wait := r.First
 			for i := 1; i < n && wait < r.Max; i++ { // as after attempt n
 				wait *= 2
 			}
-			want = min(want+min(wait, r.Max), longestWait)
+			last = min(wait, r.Max)
+			want = min(want+last, longestWait)
 		}
 		if got := r.waits(); got != want {
 			t.Errorf("waits of %+v take %v, want %v", r, got, want)
+		}
+		if got := r.lastWait(); got != last {
+			t.Errorf("the last wait of %+v takes %v, want %v", r, got, last)
 		}
 	})
 }

@@ -182,6 +182,21 @@ var stuckMutants = []Mutant{
 		Breaks: "senseless values are refused", By: runtime("Validate"),
 	},
 	{
+		Name: "one wait may outlast what is remembered", File: "choreo/validate.go",
+		Old: "wait := full.lastWait(); wait > p.retain.Flow", New: "wait := full.lastWait(); wait < 0",
+		Breaks: "senseless values are refused", By: runtime("Validate"),
+	},
+	{
+		Name: "a flow may be remembered beyond all times", File: "choreo/validate.go",
+		Old: "if r.Flow > longestWait {", New: "if false {",
+		Breaks: "senseless values are refused", By: runtime("Validate"),
+	},
+	{
+		Name: "of several retentions the last counts", File: "choreo/validate.go",
+		Old: "if p.retains {", New: "if false {",
+		Breaks: "nothing that is declared is passed over in silence", By: runtime("Validate"),
+	},
+	{
 		Name: "the oldest compensation that fails is the latest", File: "choreo/internal/journal/parked.go",
 		Old: "s.undoSince[0].second", New: "s.undoSince[len(s.undoSince)-1].second",
 		Breaks: "metrics tell the age of what is stuck", By: runtime("TestStuckCompensations"),
