@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/choreography-go/choreography/choreo/cloudevent"
+	"github.com/choreography-go/choreography/choreo/deadletter"
 	"github.com/choreography-go/choreography/choreo/internal/sched"
 	"github.com/choreography-go/choreography/choreo/internal/txn"
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,6 +84,9 @@ var (
 	halfB = Event[string]{Type: "test.b", Topic: "b"}
 	halfC = Event[string]{Type: "test.c", Topic: "c"}
 	both  = Event[string]{Type: "test.both", Topic: "both"}
+
+	off     = Event[string]{Type: "test.off", Topic: "off"}
+	neither = Event[string]{Type: "test.neither", Topic: "both"}
 )
 
 func glue(x ...string) string { return strings.Join(x, "+") }
@@ -157,6 +161,40 @@ func (j *joiner) hear(typ, id string, offset int64) {
 	}
 	j.sched.Submit(sched.Key{Name: r.key}, r)
 	synctest.Wait()
+}
+
+// replay handles a replay of the first dead letter.
+func (j *joiner) replay(t *testing.T) {
+	t.Helper()
+	letters := j.ledger.of(j.names.dlq)
+	if len(letters) == 0 {
+		t.Fatal("there is no dead letter")
+	}
+	letter, ok := deadletter.ReadLetter(letters[0])
+	if !ok {
+		t.Fatal("it is no dead letter")
+	}
+	again, err := letter.Replay(letters[0], j.names.inbox, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !j.room.Try(size(again)) {
+		t.Fatal("no room")
+	}
+	var b batch
+	j.acceptReplayed(&input{owned: j.owned, Source: &txn.Source{Topic: j.names.inbox}}, again, &b)
+	j.dispatch(&b)
+	synctest.Wait()
+}
+
+// letters say why there are dead letters.
+func (j *joiner) letters() (reasons []string) {
+	for _, rec := range j.ledger.of(j.names.dlq) {
+		if letter, ok := deadletter.ReadLetter(rec); ok {
+			reasons = append(reasons, letter.Reason)
+		}
+	}
+	return reasons
 }
 
 // said are the payloads of what is committed.
@@ -388,34 +426,77 @@ func TestAHalfIsKeptWhileItIsNotJoined(t *testing.T) {
 	})
 }
 
-// What a version ran on one event the next one does not join; and what it has parked
-// waits for the other half.
+// What becomes of a flow when its step comes to join events, and when it does no more.
+// What has run or was cancelled stands; what is parked or a dead letter goes on as the
+// next version has it.
 func TestAStepThatBecomesAJoin(t *testing.T) {
+	one, two := AnyOf(halfA), ofTwo()
+	parks, dies := Retry{Attempts: 1000, InPlace: 1, First: time.Second}, Retry{Attempts: 1}
 	for name, c := range map[string]struct {
-		fails bool
-		says  string
-	}{"it ran": {false, "a"}, "its attempts are parked": {true, "a+b"}} {
+		before  Trigger[string]
+		retry   Retry    // of attempts that all fail; zero: none does
+		heard   []string // before the next version, and after it
+		after   Trigger[string]
+		then    []string
+		says    []string
+		letters []string // why there are dead letters, after all
+	}{
+		"nothing was heard":       {one, Retry{}, nil, two, []string{"b", "a"}, []string{"a+b"}, nil},
+		"it ran":                  {one, Retry{}, []string{"a"}, two, []string{"b", "a"}, []string{"a"}, nil},
+		"its attempts are parked": {one, parks, []string{"a"}, two, []string{"b", "a"}, []string{"a+b"}, nil},
+		"it is a dead letter":     {one, dies, []string{"a"}, two, []string{"b", "a", "replay", "b"}, []string{"a+b"}, []string{"retries_exhausted"}},
+		"its letter is replayed before the other half": {one, dies, []string{"a"}, two, []string{"replay", "replay", "b"}, []string{"a+b"}, []string{"retries_exhausted"}},
+		"it was cancelled":                {one, Retry{}, []string{"off"}, two, []string{"b", "a", "off"}, []string{"off"}, nil},
+		"it was cancelled before it came": {one, Retry{}, []string{"off", "a"}, two, []string{"a", "b"}, []string{"off"}, nil},
+
+		"back, its attempts are parked":        {two, parks, []string{"a", "b"}, one, []string{"a", "b"}, []string{"a"}, nil},
+		"back, it ran":                         {two, Retry{}, []string{"a", "b"}, one, []string{"b"}, []string{"a+b"}, nil},
+		"back, it is a letter of what stays":   {two, dies, []string{"b", "a"}, one, []string{"replay", "replay"}, nil, []string{"retries_exhausted", "flow_forgotten"}},
+		"back, it is a letter of what is gone": {two, dies, []string{"a", "b"}, one, []string{"replay"}, nil, []string{"retries_exhausted", "not_heard"}},
+		"back, it was cancelled":               {two, Retry{}, []string{"off"}, one, []string{"a", "off"}, []string{"off"}, nil},
+		"back, it was cancelled as it waited":  {two, Retry{}, []string{"a", "off"}, one, []string{"a"}, []string{"off"}, nil},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				j := newJoiner(t)
-				first := joinAll(AnyOf(halfA), func(_ context.Context, s string) (string, error) {
-					if c.fails {
-						return "", errors.New("not yet")
+				tell := func(all []string) {
+					for _, what := range all {
+						if what == "replay" {
+							j.replay(t)
+						} else {
+							j.hear("test."+what, what, int64(len(j.ledger.committed)))
+						}
+						j.ledger.commit(1 << 30)
 					}
-					return s, nil
-				})
-				first.Retry = Retry{Attempts: 1000, InPlace: 1, First: time.Second}
-				j.open(t, first)
-				j.hear(halfA.Type, "a", 1)
-				j.ledger.commit(1 << 30)
-				j.open(t, joinAll(ofTwo(), func(_ context.Context, s string) (string, error) { return s, nil }))
-				time.Sleep(time.Minute)
-				synctest.Wait()
-				j.hear(halfB.Type, "b", 2)
-				j.hear(halfA.Type, "a", 3)
-				j.ledger.commit(1 << 30)
-				if got := j.said(); !slices.Equal(got, []string{c.says}) {
+				}
+				version := func(on Trigger[string], retry Retry) Step[string, string] {
+					s := joinAll(on, func(_ context.Context, s string) (string, error) {
+						if retry.Attempts > 0 {
+							return "", errors.New("not yet")
+						}
+						return s, nil
+					})
+					s.Cancel = []Cancellation{CancelOn(off, func(s string) string { return s }, neither)}
+					s.Retry = retry
+					return s
+				}
+				j.open(t, version(c.before, c.retry))
+				tell(c.heard)
+				for range 2 { // dies, and is started again, which must repeat nothing
+					j.open(t, version(c.after, Retry{}))
+					time.Sleep(time.Minute)
+					synctest.Wait()
+					j.ledger.commit(1 << 30)
+				}
+				tell(c.then)
+				if got := j.said(); !slices.Equal(got, c.says) {
 					t.Errorf("said is %q, want %q", got, c.says)
+				}
+				if got := j.letters(); !slices.Equal(got, c.letters) {
+					t.Errorf("there are dead letters because of %q, want %q", got, c.letters)
+				}
+				if n := j.owned.store.Parked(); n != 0 {
+					t.Errorf("%d events are parked", n)
 				}
 				j.owned.inc.Close(nil)
 			})
