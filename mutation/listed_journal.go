@@ -142,4 +142,19 @@ var journalMutants = []Mutant{
 		Old: `return append(b, flag(t.Answered))`, New: `return append(b, flag(false))`,
 		Breaks: "every trigger is answered once", By: journal("TestMemory|TestFormat"),
 	},
+	{
+		Name: "flow state takes any memory", File: "choreo/run.go",
+		Old: `return e.journalBytes.Load() >= e.cfg.MaxJournalBytes`, New: `return false`,
+		Breaks: "memory is bounded, and readiness tells", By: runtime("TestAtTheBoundOfFlowState"),
+	},
+	{
+		Name: "reading goes on at the bound of flow state", File: "choreo/run.go",
+		Old: "\te.room.Closed = e.journalFull\n", New: "",
+		Breaks: "memory is bounded", By: runtime("TestAtTheBoundOfFlowState"),
+	},
+	{
+		Name: "reading does not go on when flows have expired", File: "choreo/run.go",
+		Old: "\t\te.room.Changed()\n", New: "",
+		Breaks: "at the bound of memory nothing is stuck", By: runtime("TestAtTheBoundOfFlowState"),
+	},
 }
