@@ -199,4 +199,14 @@ var policyMutants = []Mutant{
 		Old: "\t\t\tfor _, in := range o.inputs {\n\t\t\t\te.gated(in)\n\t\t\t}\n", New: "",
 		Breaks: "reading goes on when the provider is back", By: runtime(awayTests),
 	},
+	{
+		Name: "readiness does not tell of handlers that ignore their context", File: "choreo/status.go",
+		Old: `late := e.attempts.Overdue()`, New: `late := map[string]int{}`,
+		Breaks: "what blocks a flow shows", By: runtime("TestAHandlerThatIgnores"),
+	},
+	{
+		Name: "metrics do not tell of handlers that ignore their context", File: "choreo/status.go",
+		Old: `overdue: e.attempts.Overdue(), `, New: ``,
+		Breaks: "what blocks a flow shows", By: runtime("TestAHandlerThatIgnores"),
+	},
 }
