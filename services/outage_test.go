@@ -71,7 +71,8 @@ func (b *bank) Void(ctx context.Context, holdKey string) error {
 
 // TestSimulateABankThatIsAway places orders while the payment provider is away for
 // ten minutes and payment's instances are killed, moved and joined by others. No
-// customer is declined by it: every order is paid and shipped when it is back.
+// customer is declined by it: every order is paid and shipped when it is back, before
+// the patience of the order service is over.
 func TestSimulateABankThatIsAway(t *testing.T) {
 	outage(t, 20, 2000, func(_ int, after time.Duration) bool {
 		return after > 30*time.Second && after < 10*time.Minute+30*time.Second
@@ -93,7 +94,7 @@ func outage(t *testing.T, least, limit int, away func(call int, after time.Durat
 	choreotest.Simulate(t,
 		[]choreotest.Simulated{
 			{New: func() *choreo.Service {
-				svc, h := order.New(time.Hour)
+				svc, h := order.New(order.Patience)
 				svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
 				return svc
 			}},
