@@ -234,7 +234,10 @@ func TestWhatIsTooLargeForTheJournalTakesBackItsHandlersWorkOnly(t *testing.T) {
 		topics = append(topics, rec.Topic)
 	}
 	if got := sprint(topics); got != sprint([]string{"payments", "sample.dlq", "sample.journal"}) {
-		t.Errorf("said on %s", got)
+		t.Fatalf("said on %s", got)
+	}
+	if letter, ok := deadletter.ReadLetter(r.result.Records[1]); !ok || letter.Reason != reasonTooBig {
+		t.Errorf("it is a dead letter because of %q", letter.Reason)
 	}
 	if st, ok := in.owned.store.State("f", "total"); !ok || len(st.Applied) != 1 || string(st.Payload) != "1" {
 		t.Errorf("in memory is %+v", st)

@@ -764,6 +764,28 @@ func TestBarrierCase4AtTheBoundOfAFlow(t *testing.T) {
 	s.ExpectNothingMore("f")
 }
 
+// At the bound of a task attempts go on in memory, and a trigger waits for them.
+func TestACompensationWaitsForAttemptsInMemory(t *testing.T) {
+	w := &worker{fail: map[string]int{"a": 1 << 30, "b": 1 << 30}}
+	reg := prometheus.NewRegistry()
+	s := startBounded(t, reg, 1, w.step(), parks)
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	awaitGauge(t, reg, "choreo_parked_events", "work", 1)
+	s.Publish("g", jobGiven.New(job{"g", "b"}))
+	w.awaitCalls(t, 5, "do b")
+	s.Publish("g", calledOff.New(calloff{"g", "rain"}))
+	awaitGauge(t, reg, "choreo_in_flight_records", "", 2)
+	w.awaitCalls(t, w.count("do b")+20, "do b")
+	if n := w.count("unknown b"); n > 0 {
+		t.Errorf("it was found out %d times what came of attempts that go on", n)
+	}
+	w.heal("b")
+	s.Expect("g", jobDone.New(work{"g", "b"}), jobUndone.New(note{"g", "undone: b"}))
+	w.heal("a")
+	s.Expect("f", jobDone.New(work{"f", "a"}))
+	s.ExpectNothingMore("g")
+}
+
 // startBounded starts a worker that parks one event of a flow.
 func startBounded(t *testing.T, reg *prometheus.Registry, perTask int, step choreo.Step[job, work], change func(*choreo.Step[job, work]), more ...choreo.Declaration) *choreotest.Service {
 	t.Helper()

@@ -67,6 +67,37 @@ func TestReactionSaysOnlyWhatItDeclares(t *testing.T) {
 	s.ExpectNothingMore("f") // all or none
 }
 
+// What exceeds MAX_EVENT_BYTES is not said, nor anything with it.
+func TestWhatExceedsTheLimitOfEventsIsNotSaid(t *testing.T) {
+	const limit = 2000
+	w := &worker{}
+	step := w.step()
+	step.Do = func(ctx context.Context, j job) (work, error) {
+		out, err := w.Do(ctx, j)
+		if j.ID == "f" {
+			out.By = strings.Repeat("x", limit)
+		}
+		return out, err
+	}
+	echo := choreo.Reaction[calloff]{Name: "echo", On: calledOff2, Emits: choreo.Events{jobUndone}, Do: func(_ context.Context, c calloff) (choreo.Emissions, error) {
+		return choreo.Emit(jobUndone.New(note{c.ID, "small"}), jobUndone.New(note{c.ID, strings.Repeat("x", limit)})), nil
+	}}
+	step.Compensate = choreo.Undo(w.Undo, jobUndone, calledOff).Unknown(w.Unknown)
+	s := choreotest.Start(t, choreo.NewService("worker", choreo.Tasks(1), step, echo), choreotest.With(func(c *choreo.Config) { c.MaxEventBytes = limit }))
+	s.Publish("f", jobGiven.New(job{"f", "a"}))
+	s.Publish("g", calledOff2.New(calloff{"g", "a"}))
+	for flow, name := range map[string]string{"f": "work", "g": "echo"} {
+		d := s.ExpectDeadLetter(flow)
+		expectHeaders(t, d, map[string]string{"choreo-dlq-reason": "unsayable", "choreo-dlq-step": name})
+		if text := d.Header("choreo-dlq-error"); !contains(text, "exceed MAX_EVENT_BYTES, 2000") {
+			t.Errorf("%s: it says %q", name, text)
+		}
+		s.ExpectNothingMore(flow)
+	}
+	s.Publish("h", jobGiven.New(job{"h", "b"}))
+	s.Expect("h", jobDone.New(work{"h", "b"}))
+}
+
 func TestMiddlewareWrapsEveryAttempt(t *testing.T) {
 	w := &worker{fail: map[string]int{"a": 1}}
 	svc := choreo.NewService("worker", choreo.Tasks(1), w.step())
