@@ -115,6 +115,9 @@ func (s *stepRun) begin(r *run) (v verdict, over bool) {
 	} else if r.joined == nil && r.replay.forgot(s.step) {
 		r.deadLetter(s.step, reasonForgotten, errForgotten)
 		return done, true
+	} else if r.joined == nil && s.hasJoined(r) {
+		r.e.metrics.step(s.step).duplicates.Inc()
+		return done, true
 	}
 	in, err := s.read(r)
 	if err != nil {

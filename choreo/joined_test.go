@@ -451,6 +451,10 @@ func TestAStepThatBecomesAJoin(t *testing.T) {
 
 		"back, its attempts are parked":        {two, parks, []string{"a", "b"}, one, []string{"a", "b"}, []string{"a"}, nil},
 		"back, it ran":                         {two, Retry{}, []string{"a", "b"}, one, []string{"b"}, []string{"a+b"}, nil},
+		"back, it ran, and comes again":        {two, Retry{}, []string{"a", "b"}, one, []string{"a", "a"}, []string{"a+b"}, nil},
+		"back, it died, and comes again":       {two, dies, []string{"a", "b"}, one, []string{"a"}, nil, []string{"retries_exhausted"}},
+		"back, it is parked, and comes again":  {two, parks, []string{"b", "a"}, one, []string{"a"}, []string{"a"}, nil},
+		"back, it waited, and comes again":     {two, Retry{}, []string{"a"}, one, []string{"a"}, []string{"a"}, nil},
 		"back, it is a letter of what stays":   {two, dies, []string{"b", "a"}, one, []string{"replay", "replay"}, nil, []string{"retries_exhausted", "flow_forgotten"}},
 		"back, it is a letter of what is gone": {two, dies, []string{"a", "b"}, one, []string{"replay"}, nil, []string{"retries_exhausted", "not_heard"}},
 		"back, it was cancelled":               {two, Retry{}, []string{"off"}, one, []string{"a", "off"}, []string{"off"}, nil},

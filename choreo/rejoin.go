@@ -71,6 +71,17 @@ func (s *stepPlan) remaining(j journal.Join) (halves []journal.Half, complete bo
 	return halves[len(halves)-1:], complete // any of them sets it off
 }
 
+// hasJoined reports whether the event is one of those on which the step has run
+// together, by an earlier declaration, and comes again. What goes on from the queue,
+// or from a join that waited, has not run.
+func (s *stepRun) hasJoined(r *run) bool {
+	if r.replay != nil || r.place != nil && (r.place.alone || r.place.at == s.step) {
+		return false
+	}
+	j, ok := r.store().Join(r.flow, s.step)
+	return ok && j.Status == journal.JoinDone && j.Find(r.hash) >= 0
+}
+
 // hearing is how the step hears a type of event, nil if it does not.
 func (s *stepPlan) hearing(eventType string) *alternativePlan {
 	for i := range s.on {

@@ -177,4 +177,19 @@ var joinMutants = []Mutant{
 		Old: "\tif n == 0 {\n\t\tr.fail()\n\t}\n", New: "",
 		Breaks: "a damaged journal stops its task", By: journalled("TestWhatCannotBeRead"),
 	},
+	{
+		Name: "who joined events runs again on one of them by another declaration", File: "choreo/rejoin.go",
+		Old: `return ok && j.Status == journal.JoinDone && j.Find(r.hash) >= 0`, New: `return ok && false`,
+		Breaks: "what has run stands when the flow is changed", By: runtime("TestAStepThatBecomesAJoin"),
+	},
+	{
+		Name: "what waited in a join that is gone counts as joined", File: "choreo/rejoin.go",
+		Old: `r.place != nil && (r.place.alone || r.place.at == s.step)`, New: `r.place != nil && r.place.at == s.step`,
+		Breaks: "what waits only for what is gone goes on", By: runtime("TestAStepThatBecomesAJoin|TestAJoinRunsWithout"),
+	},
+	{
+		Name: "what is parked counts as joined", File: "choreo/rejoin.go",
+		Old: `r.place != nil && (r.place.alone || r.place.at == s.step)`, New: `r.place != nil && r.place.alone`,
+		Breaks: "attempts that are parked go on when the flow is changed", By: runtime("TestAStepThatBecomesAJoin"),
+	},
 }
