@@ -14,9 +14,7 @@ import (
 	"github.com/choreography-go/choreography/choreo/choreotest"
 	inventorydomain "github.com/choreography-go/choreography/services/inventory/domain"
 	inventory "github.com/choreography-go/choreography/services/inventory/service"
-	order "github.com/choreography-go/choreography/services/order/service"
 	paymentdomain "github.com/choreography-go/choreography/services/payment/domain"
-	payment "github.com/choreography-go/choreography/services/payment/service"
 	shippingdomain "github.com/choreography-go/choreography/services/shipping/domain"
 )
 
@@ -243,12 +241,8 @@ func TestSimulateThreeServices(t *testing.T) {
 	var carrier *roads
 	choreotest.Simulate(t,
 		[]choreotest.Simulated{
-			{New: func() *choreo.Service {
-				svc, h := order.New(time.Minute)
-				svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
-				return svc
-			}},
-			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger}) }},
+			orders(time.Minute),
+			payments(func() paymentdomain.Ledger { return ledger }),
 			{New: func() *choreo.Service {
 				return beforeStock(&shipper{Area: shippingdomain.DefaultArea(), Carrier: carrier})
 			}},
@@ -287,12 +281,8 @@ func changing(t *testing.T, seed uint64, ofInventory []inventoryVersion, ofShipp
 	})
 	choreotest.Simulate(t,
 		[]choreotest.Simulated{
-			{New: func() *choreo.Service {
-				svc, h := order.New(time.Minute)
-				svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
-				return svc
-			}},
-			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger}) }},
+			orders(time.Minute),
+			payments(func() paymentdomain.Ledger { return ledger }),
 			inventories, shippings,
 		},
 		choreotest.Workload{Begin: place},

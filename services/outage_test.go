@@ -16,7 +16,6 @@ import (
 	inventory "github.com/choreography-go/choreography/services/inventory/service"
 	order "github.com/choreography-go/choreography/services/order/service"
 	paymentdomain "github.com/choreography-go/choreography/services/payment/domain"
-	payment "github.com/choreography-go/choreography/services/payment/service"
 	shippingdomain "github.com/choreography-go/choreography/services/shipping/domain"
 	shipping "github.com/choreography-go/choreography/services/shipping/service"
 )
@@ -93,17 +92,13 @@ func outage(t *testing.T, least, limit int, away func(call int, after time.Durat
 	most := 0
 	choreotest.Simulate(t,
 		[]choreotest.Simulated{
-			{New: func() *choreo.Service {
-				svc, h := order.New(order.Patience)
-				svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
-				return svc
-			}},
-			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger}) }},
+			orders(order.Patience),
+			payments(func() paymentdomain.Ledger { return ledger }),
 			{New: func() *choreo.Service {
 				return inventory.New(&inventorydomain.Stock{Scarce: inventorydomain.DefaultScarce(), Warehouse: warehouse})
 			}},
 			{New: func() *choreo.Service {
-				return shipping.New(&shippingdomain.Shipping{Area: shippingdomain.DefaultArea(), Carrier: &roads{asked: map[string]int{}, parcel: map[string]bool{}, names: map[string]string{}}})
+				return shipping.New(&shippingdomain.Shipping{Area: shippingdomain.DefaultArea(), Carrier: newRoads()})
 			}},
 		},
 		choreotest.Workload{Flows: 60, Begin: buy},

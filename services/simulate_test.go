@@ -143,6 +143,20 @@ func (s *shelves) holds(reservation string) bool {
 	return s.aside[reservation] > 0
 }
 
+// orders is the order service, which is asked over HTTP.
+func orders(patience time.Duration) choreotest.Simulated {
+	return choreotest.Simulated{New: func() *choreo.Service {
+		svc, h := order.New(patience)
+		svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
+		return svc
+	}}
+}
+
+// payments is the payment service with the ledger of the run.
+func payments(ledger func() paymentdomain.Ledger) choreotest.Simulated {
+	return choreotest.Simulated{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger()}) }}
+}
+
 // TestSimulate runs the four services under all faults. Orders are placed over
 // HTTP; some are over the customer's limit, go where no parcels go, or are for more
 // than there is, and for others carrier and warehouse do not answer. An order may
@@ -154,12 +168,8 @@ func TestSimulate(t *testing.T) {
 	expiries, short := 0, 0 // of all flows that were judged
 	choreotest.Simulate(t,
 		[]choreotest.Simulated{
-			{New: func() *choreo.Service {
-				svc, h := order.New(time.Minute)
-				svc.Add(choreo.HTTP{Addr: ":8080", Handler: h})
-				return svc
-			}},
-			{New: func() *choreo.Service { return payment.New(&paymentdomain.Payments{Ledger: ledger}) }},
+			orders(time.Minute),
+			payments(func() paymentdomain.Ledger { return ledger }),
 			{New: func() *choreo.Service {
 				return inventory.New(&inventorydomain.Stock{Scarce: inventorydomain.DefaultScarce(), Warehouse: warehouse})
 			}},
